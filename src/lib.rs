@@ -1,0 +1,4 @@
+//! tpu-rpa: shared-prefix ragged paged attention, KV-page writes and label log-probs for scoring engines.
+#![deny(unsafe_code)]
+
+pub mod spec;

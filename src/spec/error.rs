@@ -1,0 +1,62 @@
+/// Why a spec was refused. Every message names the field, the value and the bound.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpecError {
+    /// A count that must be positive is zero.
+    #[error("{field} is 0; it must be at least 1")]
+    Zero {
+        /// The field.
+        field: &'static str,
+    },
+    /// Query heads are not a whole multiple of KV heads.
+    #[error("q_heads is {q_heads}; it must be a multiple of kv_heads ({kv_heads})")]
+    HeadRatio {
+        /// Query heads asked for.
+        q_heads: usize,
+        /// KV heads asked for.
+        kv_heads: usize,
+    },
+    /// A value is not one of those that a kernel exists for.
+    #[error("{field} is {value}; supported: {supported}")]
+    Unsupported {
+        /// The field.
+        field: &'static str,
+        /// The value, as text.
+        value: String,
+        /// What is supported, as text.
+        supported: &'static str,
+    },
+    /// A real number is outside its open or closed interval.
+    #[error("{field} is {value}; it must be {bound}")]
+    OutOfRange {
+        /// The field.
+        field: &'static str,
+        /// The value, as text.
+        value: String,
+        /// The bound, as text.
+        bound: &'static str,
+    },
+}
+
+/// `Err(Zero)` when `value` is 0.
+pub(crate) fn positive(field: &'static str, value: usize) -> Result<usize, SpecError> {
+    if value == 0 { Err(SpecError::Zero { field }) } else { Ok(value) }
+}
+
+/// `Err(OutOfRange)` when `value` does not fit an `i32`, the type of every device-side index.
+pub(crate) fn index_sized(field: &'static str, value: usize) -> Result<usize, SpecError> {
+    positive(field, value)?;
+    if value > i32::MAX as usize {
+        return Err(SpecError::OutOfRange { field, value: value.to_string(), bound: "at most 2147483647" });
+    }
+    Ok(value)
+}
+
+/// `Err(Unsupported)` for a dtype that kernels do not compute on.
+pub(crate) fn float(field: &'static str, dtype: super::DType) -> Result<super::DType, SpecError> {
+    if dtype.is_float() {
+        Ok(dtype)
+    } else {
+        Err(SpecError::Unsupported { field, value: dtype.to_string(), supported: "f32, bf16" })
+    }
+}
