@@ -1,0 +1,51 @@
+/// The static shape that a plan fits: compositions of one bucket share one compiled program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Bucket {
+    /// Rows of the token stream, padding included; a multiple of `q_tile`.
+    pub tokens: usize,
+    /// Words of the metadata tensor.
+    pub meta_words: usize,
+    /// Query tokens of a tile.
+    pub q_tile: usize,
+}
+
+/// Smallest token bucket that holds `tokens`; at most 25 % larger above 128, 12.5 % above 2048.
+pub(super) fn token_bucket(tokens: usize) -> usize {
+    let step = match tokens {
+        0..=128 => return tokens.next_power_of_two().max(16),
+        129..=256 => 64,
+        257..=1024 => 128,
+        1025..=4096 => 256,
+        _ => 1 << (tokens.ilog2() - 4),
+    };
+    tokens.next_multiple_of(step)
+}
+
+/// Smallest metadata bucket: the row sections and room for tables in quarter octaves.
+pub(super) fn meta_bucket(token_rows: usize, words: usize) -> usize {
+    let rows = super::meta::table_start(token_rows);
+    let tables = (words - rows).max(1024.max(token_rows));
+    let step = (1 << tables.ilog2()) / 4;
+    rows + tables.next_multiple_of(step)
+}
+
+/// Largest query tile that divides a token bucket, at most `cap`.
+pub(super) fn q_tile_for(token_rows: usize, cap: usize) -> usize {
+    (1usize << token_rows.trailing_zeros()).min(cap)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_hold_and_waste_little() {
+        for t in 1..20_000 {
+            let b = token_bucket(t);
+            assert!(b >= t && token_bucket(b) == b, "{t} -> {b}");
+            assert!(t <= 128 || (b - t) * 3 < t, "{t} -> {b}");
+            assert!(q_tile_for(b, 256) >= 16);
+            assert!(t <= 1024 || q_tile_for(b, 256) == 256, "{t} -> {b}");
+        }
+    }
+}

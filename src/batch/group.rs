@@ -1,0 +1,127 @@
+use super::BatchError;
+
+/// One group as an engine describes it: a shared prefix and the new tokens that see it.
+///
+/// `cu_seg_lens` are CSR offsets into the batch's token stream: segment `i` is tokens
+/// `cu_seg_lens[i]..cu_seg_lens[i + 1]`. The first offset equals the last one of the group before (0 for the
+/// first group), the last offset of the last group equals the batch's token count. Empty segments are allowed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Group<'a> {
+    /// Tokens whose keys and values already lie in pages; every new token of the group sees all of them.
+    pub prefix_len: i32,
+    /// Page ids of the prefix in order; `ceil(prefix_len / page_size)` are read, more are ignored.
+    pub pages: &'a [i32],
+    /// Segment offsets, one more than there are segments.
+    pub cu_seg_lens: &'a [i32],
+    /// Whether segment 0 is the lead: later segments see it whole.
+    pub lead: bool,
+}
+
+/// A group whose every number has been checked against its bounds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CheckedGroup<'a> {
+    pub prefix_len: usize,
+    pub pages: &'a [i32],
+    pub offsets: &'a [i32],
+    pub lead: bool,
+}
+
+impl<'a> CheckedGroup<'a> {
+    pub(super) fn segments(&self) -> impl Iterator<Item = (usize, usize)> + use<'a> {
+        self.offsets.windows(2).map(|w| (w[0] as usize, w[1] as usize))
+    }
+
+    pub(super) fn start(&self) -> usize {
+        self.offsets[0] as usize
+    }
+
+    pub(super) fn end(&self) -> usize {
+        self.offsets[self.offsets.len() - 1] as usize
+    }
+
+    /// End of the lead in the token stream; the group's start without one.
+    pub(super) fn lead_end(&self) -> usize {
+        if self.lead { self.offsets[1] as usize } else { self.start() }
+    }
+}
+
+/// Checks group number `index`, which must start at token `start`; `stamps` marks pages already named by it.
+pub(super) fn check<'a>(
+    index: usize,
+    group: &Group<'a>,
+    start: usize,
+    total_tokens: usize,
+    page_size: usize,
+    pool_pages: usize,
+    stamps: &mut PageStamps,
+) -> Result<CheckedGroup<'a>, BatchError> {
+    let g = index;
+    if group.prefix_len < 0 {
+        return Err(BatchError::NegativePrefix { group: g, prefix_len: group.prefix_len });
+    }
+    let prefix_len = group.prefix_len as usize;
+    let needed = prefix_len.div_ceil(page_size);
+    if group.pages.len() < needed {
+        return Err(BatchError::TooFewPages {
+            group: g,
+            prefix_len,
+            page_size,
+            needed,
+            given: group.pages.len(),
+        });
+    }
+    let pages = &group.pages[..needed];
+    stamps.begin(pool_pages);
+    for (at, &page) in pages.iter().enumerate() {
+        if page < 0 || page as usize >= pool_pages {
+            return Err(BatchError::PageOutOfRange { group: g, at, page, pool_pages });
+        }
+        if !stamps.first_use(page as usize) {
+            return Err(BatchError::RepeatedPage { group: g, at, page });
+        }
+    }
+    let offsets = group.cu_seg_lens;
+    if offsets.len() < 2 {
+        return Err(BatchError::NoSegments { group: g, offsets: offsets.len() });
+    }
+    if offsets[0] < 0 || offsets[0] as usize != start {
+        return Err(BatchError::GroupStart { group: g, found: offsets[0], expected: start });
+    }
+    for (at, w) in offsets.windows(2).enumerate() {
+        if w[1] < w[0] {
+            return Err(BatchError::DecreasingOffsets { group: g, at: at + 1, before: w[0], found: w[1] });
+        }
+    }
+    let last = offsets[offsets.len() - 1] as usize;
+    if last > total_tokens {
+        return Err(BatchError::OffsetBeyondTotal { group: g, found: last, total_tokens });
+    }
+    let checked = CheckedGroup { prefix_len, pages, offsets, lead: group.lead };
+    let longest = prefix_len as u64 + (checked.end() - checked.start()) as u64;
+    if longest > i32::MAX as u64 {
+        return Err(BatchError::PositionOverflow { group: g, length: longest });
+    }
+    Ok(checked)
+}
+
+/// Marks pages as seen without clearing the marks between groups: a generation count a page.
+#[derive(Debug, Default)]
+pub(super) struct PageStamps {
+    generation: u32,
+    seen: Vec<u32>,
+}
+
+impl PageStamps {
+    fn begin(&mut self, pool_pages: usize) {
+        if self.seen.len() != pool_pages || self.generation == u32::MAX {
+            self.seen.clear();
+            self.seen.resize(pool_pages, 0);
+            self.generation = 0;
+        }
+        self.generation += 1;
+    }
+
+    fn first_use(&mut self, page: usize) -> bool {
+        std::mem::replace(&mut self.seen[page], self.generation) != self.generation
+    }
+}

@@ -1,0 +1,23 @@
+//! What is ragged about a batch: groups, segments, pages; checked, bucketed, and turned into device metadata.
+//!
+//! A batch is a list of [`Group`]s over one ragged token stream. A group shares a prefix: keys and values that
+//! already lie in KV pages, and/or its own first segment, the *lead*. [`Planner::plan`] validates all of it and
+//! emits one [`Plan`]: a single `i32` tensor that tells a kernel exactly which key tiles each query tile visits.
+
+mod bucket;
+mod error;
+mod group;
+mod kv_slots;
+mod meta;
+mod plan;
+mod tiles;
+mod tiling;
+
+pub use bucket::Bucket;
+pub use error::BatchError;
+pub use group::Group;
+pub use kv_slots::KvSlots;
+pub use meta::layout;
+pub use plan::{Plan, PlanStats, Planner};
+pub use tiles::{Tile, TileSource};
+pub use tiling::Tiling;
