@@ -2,5 +2,6 @@
 #![deny(unsafe_code)]
 
 pub mod batch;
+pub mod kernels;
 pub mod mask;
 pub mod spec;
