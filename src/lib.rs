@@ -4,4 +4,7 @@
 pub mod batch;
 pub mod kernels;
 pub mod mask;
+pub mod reference;
+#[cfg(feature = "runtime")]
+pub mod runtime;
 pub mod spec;
