@@ -18,75 +18,75 @@ mod ffi {
     use super::*;
 
     #[repr(C)]
-    pub struct Extension {
-        pub struct_size: usize,
-        pub kind: i32,
-        pub next: *mut Extension,
+    pub(super) struct Extension {
+        pub(super) struct_size: usize,
+        pub(super) kind: i32,
+        pub(super) next: *mut Extension,
     }
     #[repr(C)]
     #[derive(Clone, Copy)]
-    pub struct ApiVersion {
-        pub struct_size: usize,
-        pub extension_start: *mut Extension,
-        pub major: i32,
-        pub minor: i32,
+    pub(super) struct ApiVersion {
+        pub(super) struct_size: usize,
+        pub(super) extension_start: *mut Extension,
+        pub(super) major: i32,
+        pub(super) minor: i32,
     }
     #[repr(C)]
-    pub struct Metadata {
-        pub struct_size: usize,
-        pub api_version: ApiVersion,
-        pub traits: u32,
+    pub(super) struct Metadata {
+        pub(super) struct_size: usize,
+        pub(super) api_version: ApiVersion,
+        pub(super) traits: u32,
     }
     #[repr(C)]
-    pub struct MetadataExtension {
-        pub base: Extension,
-        pub metadata: *mut Metadata,
+    pub(super) struct MetadataExtension {
+        pub(super) base: Extension,
+        pub(super) metadata: *mut Metadata,
     }
     #[repr(C)]
-    pub struct ErrorArgs {
-        pub struct_size: usize,
-        pub extension_start: *mut Extension,
-        pub message: *const c_char,
-        pub code: u32,
+    pub(super) struct ErrorArgs {
+        pub(super) struct_size: usize,
+        pub(super) extension_start: *mut Extension,
+        pub(super) message: *const c_char,
+        pub(super) code: u32,
     }
     #[repr(C)]
-    pub struct Api {
-        pub struct_size: usize,
-        pub extension_start: *mut Extension,
-        pub version: ApiVersion,
-        pub internal: *const c_void,
-        pub error_create: unsafe extern "C" fn(*mut ErrorArgs) -> *mut c_void,
+    pub(super) struct Api {
+        pub(super) struct_size: usize,
+        pub(super) extension_start: *mut Extension,
+        pub(super) version: ApiVersion,
+        pub(super) internal: *const c_void,
+        pub(super) error_create: unsafe extern "C" fn(*mut ErrorArgs) -> *mut c_void,
     }
     #[repr(C)]
-    pub struct CallFrame {
-        pub struct_size: usize,
-        pub extension_start: *mut Extension,
-        pub api: *const Api,
-        pub context: *mut c_void,
-        pub stage: i32,
+    pub(super) struct CallFrame {
+        pub(super) struct_size: usize,
+        pub(super) extension_start: *mut Extension,
+        pub(super) api: *const Api,
+        pub(super) context: *mut c_void,
+        pub(super) stage: i32,
     }
     /// Arguments of the PJRT extension's `register_handler`; 52 bytes and no API version field.
     #[repr(C)]
-    pub struct RegisterArgs {
-        pub struct_size: usize,
-        pub name: *const c_char,
-        pub name_size: usize,
-        pub handler: unsafe extern "C" fn(*mut CallFrame) -> *mut c_void,
-        pub platform: *const c_char,
-        pub platform_size: usize,
-        pub traits: u32,
+    pub(super) struct RegisterArgs {
+        pub(super) struct_size: usize,
+        pub(super) name: *const c_char,
+        pub(super) name_size: usize,
+        pub(super) handler: unsafe extern "C" fn(*mut CallFrame) -> *mut c_void,
+        pub(super) platform: *const c_char,
+        pub(super) platform_size: usize,
+        pub(super) traits: u32,
     }
     #[repr(C)]
-    pub struct RegisterExtension {
-        pub base: Extension,
-        pub type_register: *const c_void,
-        pub user_data_add: *const c_void,
-        pub register_handler: unsafe extern "C" fn(*mut RegisterArgs) -> *mut c_void,
+    pub(super) struct RegisterExtension {
+        pub(super) base: Extension,
+        pub(super) type_register: *const c_void,
+        pub(super) user_data_add: *const c_void,
+        pub(super) register_handler: unsafe extern "C" fn(*mut RegisterArgs) -> *mut c_void,
     }
 
-    pub const METADATA: i32 = 1;
-    pub const EXECUTE: i32 = 3;
-    pub const INTERNAL: u32 = 13;
+    pub(super) const METADATA: i32 = 1;
+    pub(super) const EXECUTE: i32 = 3;
+    pub(super) const INTERNAL: u32 = 13;
 }
 
 const WORDS: &std::ffi::CStr = c"this call always fails";

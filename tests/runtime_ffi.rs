@@ -297,6 +297,12 @@ fn donated_inputs_are_deleted_and_kept_ones_survive() {
         assert!(matches!(error, RuntimeError::ArgumentDeleted { index: 0 }), "{error}");
         assert!(matches!(clone.to_vec::<f32>(), Err(RuntimeError::Plugin(_))));
         assert_eq!(b.to_vec::<f32>().unwrap(), ones);
+        // What was loaded from bytes still knows which argument may be taken over.
+        let loaded = client.load(&program.serialize().unwrap(), "").unwrap();
+        let again = client.upload(&ones, &[1024]).unwrap();
+        let outputs = loaded.launch([Arg::Donate(again.clone()), Arg::Keep(&b)]).unwrap().wait().unwrap();
+        assert_eq!(outputs[0].to_vec::<f32>().unwrap(), vec![2.0; 1024]);
+        assert!(again.is_deleted());
         let twice = program.launch([Arg::Donate(b.clone()), Arg::Keep(&b)]).and_then(|launch| launch.wait());
         assert!(twice.is_err(), "a buffer cannot be both donated and kept");
     }
@@ -430,6 +436,11 @@ fn four_replicas_run_one_program() {
         for (d, output) in outputs.iter().enumerate() {
             assert_eq!(output[0].to_vec::<i32>().unwrap(), [2 * d as i32, 20]);
         }
+        // A replica has no share of the shape but all of it.
+        let short: Vec<Buffer> = (0..4).map(|d| client.upload_to(d, &[1i32], &[1]).unwrap()).collect();
+        let arguments: Vec<Vec<&Buffer>> = short.iter().map(|buffer| vec![buffer, buffer]).collect();
+        let error = program.run_sharded(&arguments).unwrap_err();
+        assert!(matches!(error, RuntimeError::ArgumentShape { index: 0, .. }), "{error}");
     }
 }
 
