@@ -36,6 +36,8 @@ pub struct Executable {
     raw: RawExecutable,
     signature: Option<Signature>,
     devices: usize,
+    /// Each device may hold a share of what the text declares.
+    partitioned: bool,
 }
 
 impl Executable {
@@ -44,12 +46,12 @@ impl Executable {
         for (index, dtype) in raw.output_dtypes().unwrap_or_default().into_iter().enumerate() {
             dtype.map_err(|code| RuntimeError::OutputElementType { index, code })?;
         }
-        let devices = raw.num_devices()?;
+        let (replicas, partitions) = raw.grid()?;
         let signature = Signature::parse(mlir);
         if signature.is_none() {
             tracing::debug!("no readable @main in the program text: only the plugin checks its arguments");
         }
-        Ok(Self { raw, signature, devices })
+        Ok(Self { raw, signature, devices: replicas * partitions, partitioned: partitions > 1 })
     }
 
     /// Parameter types, where the program text has a readable `@main`.
@@ -172,14 +174,12 @@ impl Executable {
                 device,
             });
         }
-        // Several devices may each hold a share of what the text declares.
-        let sharded = self.devices > 1;
         for (index, (parameter, argument)) in parameters.iter().zip(arguments).enumerate() {
             if !parameter.takes_dtype(argument.dtype()) {
                 let expected = parameter.element().to_owned();
                 return Err(RuntimeError::ArgumentDType { index, expected, found: argument.dtype() });
             }
-            if !parameter.takes_dims(argument.dims(), sharded) {
+            if !parameter.takes_dims(argument.dims(), self.partitioned) {
                 let expected = parameter.spelled().to_owned();
                 return Err(RuntimeError::ArgumentShape { index, expected, found: argument.dims().to_vec() });
             }

@@ -124,7 +124,7 @@ mod tests {
     fn an_empty_table_answers_with_the_missing_entry() {
         let api = table(size_of::<PJRT_Api>() + 64, MAJOR);
         // SAFETY: a live table.
-        let (_, table) = unsafe { check(Path::new("fake.so"), &api) }.ok().expect("accepted");
+        let Ok((_, table)) = (unsafe { check(Path::new("fake.so"), &api) }) else { panic!("refused") };
         assert!(matches!(
             table.initialize(),
             Err(RuntimeError::MissingEntry { entry: "PJRT_Plugin_Initialize" })
