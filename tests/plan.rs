@@ -119,9 +119,11 @@ impl Decoded<'_> {
     }
 
     fn sees(&self, row: usize, tile: &DecodedTile, j: usize) -> bool {
-        if tile.full {
-            return true;
-        }
+        tile.full || self.sees_masked(row, tile, j)
+    }
+
+    /// Visibility as of an edge tile, whether or not the tile says that no mask is needed.
+    fn sees_masked(&self, row: usize, tile: &DecodedTile, j: usize) -> bool {
         let whole = tile.whole.contains(&(row % self.tiling.q_tile()))
             && mask::in_window(self.row(layout::POSITION, row), tile.position + j as i64, self.window);
         let (number, own_key) = (tile.key_base + j as i64, self.row(layout::OWN_KEY, row));
@@ -135,9 +137,10 @@ impl Decoded<'_> {
         let mut seen = vec![Vec::new(); self.rows];
         for q_tile in 0..self.header(layout::NUM_Q_TILES) {
             for tile in self.tiles(q_tile) {
-                for row in q_tile * self.tiling.q_tile()..(q_tile + 1) * self.tiling.q_tile() {
-                    let visible = (0..self.tile_size(&tile)).filter(|&j| self.sees(row, &tile, j));
-                    seen[row].extend(visible.map(|j| self.key(&tile, j)));
+                let first = q_tile * self.tiling.q_tile();
+                for (i, seen) in seen[first..first + self.tiling.q_tile()].iter_mut().enumerate() {
+                    let visible = (0..self.tile_size(&tile)).filter(|&j| self.sees(first + i, &tile, j));
+                    seen.extend(visible.map(|j| self.key(&tile, j)));
                 }
             }
         }
@@ -178,9 +181,9 @@ proptest! {
         // Only full tiles, which nobody masks, show anything to padding rows.
         let last = batch.total_tokens.div_ceil(plan.tiling().q_tile()) - 1;
         let in_full: usize = decoded.tiles(last).iter().filter(|t| t.full).map(|t| t.keys).sum();
-        for row in batch.total_tokens..rows {
+        for (row, seen) in seen.iter().enumerate().skip(batch.total_tokens) {
             let most = if row / plan.tiling().q_tile() == last { in_full } else { 0 };
-            prop_assert_eq!(seen[row].len(), most, "padding row {}", row);
+            prop_assert_eq!(seen.len(), most, "padding row {}", row);
         }
     }
 
@@ -240,6 +243,23 @@ proptest! {
                         prop_assert!(slots.iter().all(|&token| (token as usize) < bucket.tokens));
                     }
                 }
+            }
+        }
+    }
+
+    /// A tile over a prefix, a lead or a long segment goes without mask exactly when no real row needs one.
+    #[test]
+    fn full_tiles_are_those_that_need_no_mask((batch, tiling, window) in cases()) {
+        let plan = planner(&batch, tiling, window).plan(batch.total_tokens, &batch.groups()).unwrap();
+        let decoded = decode(&plan, &batch, window);
+        let q = plan.tiling().q_tile();
+        for q_tile in 0..plan.stats().q_tiles {
+            for tile in decoded.tiles(q_tile).iter().filter(|t| t.kind != layout::KIND_SLOTS) {
+                let mut real = q_tile * q..((q_tile + 1) * q).min(batch.total_tokens);
+                let all_seen = real.all(|row| {
+                    (0..decoded.tile_size(tile)).all(|j| decoded.sees_masked(row, tile, j))
+                });
+                prop_assert_eq!(tile.full, all_seen, "a tile of query tile {}", q_tile);
             }
         }
     }

@@ -89,6 +89,7 @@ pub fn batches(page_size: usize) -> impl Strategy<Value = Batch> {
         prop::collection::vec(decode(), 1..=16),
         prop::collection::vec(chunk(), 1..=2),
         prop::collection::vec(tiny(), 1..=24),
+        prop::collection::vec(aligned(), 1..=4),
         prop::collection::vec(prop_oneof![scoring(), decode(), chunk(), tiny()], 1..=4),
     ];
     (shapes, any::<u64>()).prop_map(move |(mut shapes, seed)| {
@@ -127,5 +128,12 @@ fn chunk() -> impl Strategy<Value = GroupShape> {
 
 fn tiny() -> impl Strategy<Value = GroupShape> {
     (0..=20usize, prop::collection::vec(0..=3usize, 1..=3), any::<bool>())
+        .prop_map(|(prefix_len, segments, lead)| GroupShape { prefix_len, lead, segments })
+}
+
+/// Segments that end where tiles end.
+fn aligned() -> impl Strategy<Value = GroupShape> {
+    let len = prop::sample::select(vec![8usize, 16, 32, 64, 128]);
+    (prefix_len(), prop::collection::vec(len, 1..=4), any::<bool>())
         .prop_map(|(prefix_len, segments, lead)| GroupShape { prefix_len, lead, segments })
 }
