@@ -16,6 +16,7 @@ use proptest::test_runner::TestRunner;
 use tpu_rpa::batch::{Plan, Tiling};
 use tpu_rpa::kernels::{self, KernelError};
 use tpu_rpa::reference::{self, Rounding, relative_error};
+use tpu_rpa::runtime::CompileOptions;
 use tpu_rpa::spec::{AttentionSpec, DType};
 
 /// Compares one call with the f64 reference; returns (error, error of a plain same-precision evaluation).
@@ -250,19 +251,24 @@ fn a_new_composition_of_a_bucket_compiles_nothing() {
     let spec = spec(4, 4, 64);
     let tiling = kernels::default_tiling(16).unwrap();
     let mut buckets = HashSet::new();
-    let mut compiled = Vec::new();
-    for items in [vec![20; 60], vec![25; 48], vec![19; 63], vec![600, 500], vec![1200]] {
+    let mut texts = HashSet::new();
+    for items in
+        [vec![20; 60], vec![25; 48], vec![19; 63], vec![600, 500], vec![1200], vec![1; 1100], vec![33; 35]]
+    {
         let batch = scoring(0, 40, &items);
         let plan = device::plan(&spec, tiling, &batch);
         buckets.insert(plan.bucket());
         let tensors = Tensors::<f32>::random(&spec, &batch, plan.bucket().tokens, 3);
-        let before = device::client().cache_stats();
         device::attention(&spec, &plan, &tensors);
-        compiled.push(device::client().cache_stats().compiles - before.compiles);
+        let function =
+            kernels::attention("attention", &spec, &tiling, &plan.bucket(), batch.pool_pages.max(1));
+        texts.insert(function.unwrap().module());
     }
-    // Other tests share the client, but none of its programs have these head counts and page pool.
-    assert_eq!(buckets.len(), 1, "{buckets:?}");
-    println!("compiles per request: {compiled:?}");
+    assert_eq!((buckets.len(), texts.len()), (1, 1), "{buckets:?}");
+    let before = device::client().cache_stats();
+    device::client().compile(texts.iter().next().unwrap(), &CompileOptions::new()).unwrap();
+    let after = device::client().cache_stats();
+    assert_eq!(after.memory_hits, before.memory_hits + 1);
 }
 
 #[test]
@@ -286,7 +292,7 @@ fn every_declared_variant_compiles_and_hostile_shapes_are_refused() {
             other => panic!("{other:?} is not tested"),
         };
         device::client()
-            .compile(&function.module(), &tpu_rpa::runtime::CompileOptions::new())
+            .compile(&function.module(), &CompileOptions::new())
             .unwrap_or_else(|e| panic!("{}: {e}", variant.id));
     }
     let spec = spec(4, 4, 64);
