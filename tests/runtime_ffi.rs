@@ -436,6 +436,20 @@ fn four_replicas_run_one_program() {
         for (d, output) in outputs.iter().enumerate() {
             assert_eq!(output[0].to_vec::<i32>().unwrap(), [2 * d as i32, 20]);
         }
+        // Donation is one choice for all devices.
+        let mixed = |d: usize| {
+            let last = if d == 3 { Arg::Donate(inputs[d].clone()) } else { Arg::Keep(&inputs[d]) };
+            vec![Arg::Keep(&inputs[d]), last]
+        };
+        let error = program.launch_sharded((0..4).map(mixed).collect()).unwrap_err();
+        assert!(matches!(error, RuntimeError::DonationPattern { index: 1, device: 3 }), "{error}");
+        let donate = |d: usize| {
+            let values = client.upload_to(d, &[1i32, 1], &[2]).unwrap();
+            vec![Arg::Donate(values), Arg::Keep(&inputs[d])]
+        };
+        let outputs =
+            block_on(program.launch_sharded((0..4).map(donate).collect()).unwrap().into_future()).unwrap();
+        assert_eq!(outputs[3][0].to_vec::<i32>().unwrap(), [4, 11]);
         // A replica has no share of the shape but all of it.
         let short: Vec<Buffer> = (0..4).map(|d| client.upload_to(d, &[1i32], &[1]).unwrap()).collect();
         let arguments: Vec<Vec<&Buffer>> = short.iter().map(|buffer| vec![buffer, buffer]).collect();
