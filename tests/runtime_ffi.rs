@@ -13,12 +13,18 @@ use tpu_rpa::runtime::{
 };
 use tpu_rpa::spec::DType;
 
+/// The tool folder's CPU plugin, even where the environment names a TPU's.
+fn discover_cpu() -> Result<Plugin, RuntimeError> {
+    let tools = DiscoveryOptions::empty().directory(env!("CARGO_MANIFEST_DIR"));
+    Plugin::discover(&tools).or_else(|_| Plugin::discover(&DiscoveryOptions::from_env()))
+}
+
 /// The plugin that every machine with the tool folder has.
 fn plugin() -> Plugin {
     static PLUGIN: OnceLock<Plugin> = OnceLock::new();
-    *PLUGIN.get_or_init(|| match Plugin::discover(&DiscoveryOptions::from_env()) {
+    *PLUGIN.get_or_init(|| match discover_cpu() {
         Ok(plugin) => plugin,
-        Err(error) => panic!("no PJRT plugin: run `make tools` ({error})"),
+        Err(error) => panic!("no PJRT plugin: run `make tools`\n{error}"),
     })
 }
 
