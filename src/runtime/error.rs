@@ -173,6 +173,14 @@ pub enum RuntimeError {
         /// Index of the argument.
         index: usize,
     },
+    /// An argument is donated on one device and kept on another.
+    #[error("argument {index} is donated on one of device 0 and device {device} and kept on the other")]
+    DonationPattern {
+        /// Index of the argument.
+        index: usize,
+        /// Index of the device within the launch.
+        device: usize,
+    },
     /// Arguments were given for the wrong number of devices.
     #[error("program runs on {expected} devices (replicas x partitions); arguments were given for {found}")]
     DeviceCount {
