@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{Batch, batches, page_sizes, tilings, windows};
+use std::collections::HashSet;
+
+use common::{Batch, GroupShape, Random, batches, page_sizes, tilings, windows};
 use proptest::prelude::*;
 use tpu_rpa::batch::{Group, Plan, Planner, TileSource, Tiling, layout};
 use tpu_rpa::mask::{self, Key, Query};
@@ -309,4 +311,35 @@ proptest! {
         used.plan(other_tokens as usize, &[Group { cu_seg_lens: &other, ..Group::default() }]).unwrap();
         prop_assert_eq!(used.plan(batch.total_tokens, &batch.groups()).unwrap(), fresh);
     }
+}
+
+/// Compositions of one size share a bucket or two (the room for tables steps by quarter octaves), and sizes share
+/// few: each bucket is a program to compile.
+#[test]
+fn compositions_share_buckets() {
+    let tiling = Tiling::new(256, 512, 128, 128).unwrap();
+    let bucket = |total: usize, seed: u64| {
+        let mut random = Random::new(seed);
+        let mut segments = vec![total / 2];
+        let mut left = total - total / 2;
+        while left > 0 {
+            let len = (1 + random.below(24)).min(left);
+            segments.push(len);
+            left -= len;
+        }
+        let prefix_len = random.below(100);
+        let batch = Batch::new(128, &[GroupShape { prefix_len, lead: true, segments }], seed);
+        let plan = planner(&batch, tiling, None).plan(total, &batch.groups()).unwrap();
+        assert_eq!(
+            (plan.meta().len(), plan.positions().len()),
+            (plan.bucket().meta_words, plan.bucket().tokens)
+        );
+        plan.bucket()
+    };
+    for total in [40, 512, 2000] {
+        let buckets: HashSet<_> = (0..100).map(|seed| bucket(total, seed)).collect();
+        assert!(buckets.len() <= 2, "{total} tokens: {buckets:?}");
+    }
+    let buckets: HashSet<_> = (2..=4096).map(|total| bucket(total, total as u64)).collect();
+    assert!(buckets.len() <= 40, "{} buckets", buckets.len());
 }

@@ -348,10 +348,8 @@ impl<'a> Draft<'a> {
                 let first_position =
                     group.prefix_len + if lead { 0 } else { group.lead_end() - group.start() };
                 own_start[start..end].fill(first_key as i32);
-                for (n, row) in (start..end).enumerate() {
-                    own_key[row] = (first_key + n) as i32;
-                    position[row] = (first_position + n) as i32;
-                }
+                count_up(&mut own_key[start..end], first_key);
+                count_up(&mut position[start..end], first_position);
             }
         }
     }
@@ -493,7 +491,7 @@ impl<'a> Draft<'a> {
         let mut last = None;
         for row in tile_rows.clone() {
             let Some(slot) = (self.meta[own_key + row] as usize).checked_sub(self.rows) else { continue };
-            let first = slot / own_tile * own_tile;
+            let first = slot & !(own_tile - 1); // a power of two; a division a row would be half of all planning
             if last == Some(first) {
                 continue;
             }
@@ -548,5 +546,12 @@ impl<'a> Draft<'a> {
             i32::from(full),
             key_base,
         ]);
+    }
+}
+
+/// Fills `words` with `first`, `first + 1`, …
+fn count_up(words: &mut [i32], first: usize) {
+    for (word, value) in words.iter_mut().zip(first as i32..) {
+        *word = value;
     }
 }

@@ -87,7 +87,7 @@ pub fn batches(page_size: usize) -> impl Strategy<Value = Batch> {
     let shapes = prop_oneof![
         prop::collection::vec(scoring(), 1..=2),
         prop::collection::vec(decode(), 1..=16),
-        prop::collection::vec(chunk(), 1..=2),
+        chunk().prop_map(|g| vec![g]),
         prop::collection::vec(tiny(), 1..=24),
         prop::collection::vec(aligned(), 1..=4),
         prop::collection::vec(prop_oneof![scoring(), decode(), chunk(), tiny()], 1..=4),
@@ -122,8 +122,15 @@ fn decode() -> impl Strategy<Value = GroupShape> {
 }
 
 fn chunk() -> impl Strategy<Value = GroupShape> {
-    (prefix_len(), prop::collection::vec(1..=300usize, 1..=2), any::<bool>())
-        .prop_map(|(prefix_len, segments, lead)| GroupShape { prefix_len, lead, segments })
+    let segments = prop_oneof![
+        2 => prop::collection::vec(1..=90usize, 1..=2),
+        1 => (1..=280usize).prop_map(|len| vec![len]),
+    ];
+    (prefix_len(), segments, any::<bool>()).prop_map(|(prefix_len, segments, lead)| GroupShape {
+        prefix_len,
+        lead,
+        segments,
+    })
 }
 
 fn tiny() -> impl Strategy<Value = GroupShape> {
