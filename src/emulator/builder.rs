@@ -24,6 +24,8 @@ struct Slot {
     /// The value of a scalar constant.
     constant: Option<i64>,
     divisor: Divisor,
+    /// Holds its value from the start and for good.
+    preset: bool,
 }
 
 /// An operand of the op at hand.
@@ -207,7 +209,7 @@ impl<'m, 't> Builder<'m, 't> {
                 format!("more than {MAX_SLOTS} values"),
             ));
         }
-        self.slots.push(Slot { ty, constant: None, divisor: Divisor::ONE });
+        self.slots.push(Slot { ty, constant: None, divisor: Divisor::ONE, preset: false });
         Ok(self.slots.len() - 1)
     }
 
@@ -256,7 +258,7 @@ impl<'m, 't> Builder<'m, 't> {
                 return Err(EmulatorError::verify(value.location, op.name, message));
             }
         }
-        let last = op.last_use.get(i).copied().unwrap_or(false);
+        let last = op.last_use.get(i).copied().unwrap_or(false) && !self.slots[slot].preset;
         Ok(Operand { arg: Arg { slot, last }, ty })
     }
 
@@ -362,6 +364,7 @@ impl<'m, 't> Builder<'m, 't> {
             Value::Bools(v) => v.len(),
             _ => 1,
         };
+        self.slots[slot].preset = true;
         if let Value::Int(i) = value {
             self.slots[slot].constant = Some(i);
             self.slots[slot].divisor = Divisor::of(i);

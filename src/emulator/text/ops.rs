@@ -222,9 +222,7 @@ impl<'t> Parser<'t> {
     fn groups(&mut self, op: &mut Op<'t>, names: &[&'static str]) -> Result<()> {
         let mut found = vec![None; names.len()];
         while self.peek().kind == Kind::Bare {
-            let Some(group) = names.iter().position(|n| self.at_keyword(n)) else {
-                return self.unexpected(&format!("one of {}", names.join(", ")));
-            };
+            let Some(group) = names.iter().position(|n| self.at_keyword(n)) else { break };
             self.next()?;
             self.expect("(")?;
             let value = self.value_use()?;
