@@ -6,6 +6,8 @@
 #![deny(unsafe_code)]
 
 pub mod batch;
+#[cfg(feature = "emulator")]
+pub mod emulator;
 mod error;
 pub mod kernels;
 pub mod mask;
