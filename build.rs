@@ -94,6 +94,7 @@ fn registry() -> Result<()> {
             own_tile: tiles.own_tile,
             pool_pages: POOL_PAGES,
             meta_words: 16 * TOKENS,
+            key_slots: 0,
         };
         check(&attention.kernel, &d.id, render::attention(&context))?;
         let mut spec = format!(

@@ -7,6 +7,8 @@ pub struct Bucket {
     pub meta_words: usize,
     /// Query tokens of a tile.
     pub q_tile: usize,
+    /// Slots of new keys, whole tiles behind the last one included; 0 where kernels take them by token.
+    pub key_slots: usize,
 }
 
 /// Smallest token bucket that holds `tokens`: less than half larger above 128, a quarter above 512, an eighth
@@ -30,6 +32,11 @@ pub(super) fn meta_bucket(token_rows: usize, words: usize) -> usize {
     let rows = super::meta::table_start(token_rows);
     let least = 2 * token_rows + 1024;
     rows + (words - rows).max(least).next_power_of_two()
+}
+
+/// Smallest bucket of key slots, in quarter octaves of the token bucket.
+pub(super) fn slot_bucket(token_rows: usize, slots: usize) -> usize {
+    slots.next_multiple_of((token_rows.next_power_of_two() / 4).max(256))
 }
 
 /// Largest query tile that divides a token bucket, at most `cap`.

@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use super::bucket::{Bucket, meta_bucket, q_tile_for, token_bucket};
+use super::bucket::{Bucket, meta_bucket, q_tile_for, slot_bucket, token_bucket};
 use super::group::{CheckedGroup, Group, PageStamps, check};
 use super::meta::{layout, table_start};
 use super::tiles::{Tile, TileSource};
@@ -91,8 +91,12 @@ impl Planner {
         if start != total_tokens {
             return Err(BatchError::TotalMismatch { found: start, total_tokens });
         }
-        let rows = token_bucket(total_tokens);
-        let tiling = self.tiling.with_q_tile(self.choose_q_tile(rows, &checked));
+        let (rows, tiling) = if self.tiling.aligned_runs() {
+            (token_bucket(total_tokens).next_multiple_of(self.tiling.q_tile()), self.tiling)
+        } else {
+            let rows = token_bucket(total_tokens);
+            (rows, self.tiling.with_q_tile(self.choose_q_tile(rows, &checked)))
+        };
         Draft::new(self, rows, total_tokens, tiling, &checked).finish()
     }
 
@@ -234,6 +238,8 @@ struct Draft<'a> {
     meta: Vec<i32>,
     tiles: Vec<i32>,
     slots: Vec<i32>,
+    /// Slots of short segments; aligned runs follow.
+    short_slots: usize,
     stats: PlanStats,
 }
 
@@ -269,6 +275,7 @@ impl<'a> Draft<'a> {
             meta,
             tiles: Vec::new(),
             slots: Vec::new(),
+            short_slots: 0,
             stats: PlanStats::default(),
         }
     }
@@ -283,15 +290,20 @@ impl<'a> Draft<'a> {
         }
         // A kernel reads whole tiles of the page list and of the slot map: room for one past the last.
         let slack = (self.tiling.kv_tile() / self.planner.page_size).max(self.tiling.own_tile());
+        let key_slots = if self.tiling.aligned_runs() {
+            slot_bucket(self.rows, self.slots.len() + self.tiling.kv_tile())
+        } else {
+            0
+        };
         let words = self.meta.len()
             + offsets.len()
             + self.tiles.len()
             + prefix_pages.len()
-            + self.slots.len()
+            + self.slots.len().max(key_slots)
             + 2 * slack;
         let meta_words = meta_bucket(self.rows, words);
         self.check_words(meta_words)?;
-        let bucket = Bucket { tokens: self.rows, meta_words, q_tile: self.tiling.q_tile() };
+        let bucket = Bucket { tokens: self.rows, meta_words, q_tile: self.tiling.q_tile(), key_slots };
         let meta = &mut self.meta;
         meta[layout::NUM_TOKENS] = self.num_tokens as i32;
         meta[layout::NUM_Q_TILES] = self.stats.q_tiles as i32;
@@ -325,32 +337,41 @@ impl<'a> Draft<'a> {
 
     /// Fills the row sections and packs short segments into slots.
     ///
-    /// A segment's slots start at a multiple of its length rounded up to a power of two: whatever its
-    /// siblings, its keys fall into the same branch of every reduction over a tile.
+    /// A short segment's slots start at a multiple of its length rounded up to a power of two: whatever its
+    /// siblings, its keys fall into the same branch of every reduction over a tile. Leads and long segments
+    /// keep their place in the stream; aligned runs get slots behind the short ones.
     fn rows_and_slots(&mut self) {
         let rows = self.rows;
         let own_tile = self.tiling.own_tile();
+        let aligned_runs = self.tiling.aligned_runs();
         let (own_start, rest) = self.meta[layout::HEADER..].split_at_mut(rows);
         let (own_key, position) = rest.split_at_mut(rows);
         own_key[self.num_tokens..].fill(-1);
+        let slots = &mut self.slots;
+        let mut runs = Vec::new();
+        let mut place = |start: usize, end: usize, first_key: usize| {
+            own_start[start..end].fill(first_key as i32);
+            count_up(&mut own_key[start..end], first_key);
+        };
         for group in self.groups {
             for (i, (start, end)) in group.segments().enumerate() {
                 let len = end - start;
                 let lead = group.lead && i == 0;
-                let first_key = if lead || len > own_tile {
-                    start
+                if !lead && len <= own_tile {
+                    place(start, end, rows + take_slots(slots, start..end, len.next_power_of_two()));
+                } else if aligned_runs {
+                    runs.push(start..end);
                 } else {
-                    let slot = self.slots.len().next_multiple_of(len.next_power_of_two());
-                    self.slots.resize(slot, 0);
-                    self.slots.extend(start as i32..end as i32);
-                    rows + slot
-                };
+                    place(start, end, start);
+                }
                 let first_position =
                     group.prefix_len + if lead { 0 } else { group.lead_end() - group.start() };
-                own_start[start..end].fill(first_key as i32);
-                count_up(&mut own_key[start..end], first_key);
                 count_up(&mut position[start..end], first_position);
             }
+        }
+        self.short_slots = slots.len();
+        for run in runs {
+            place(run.start, run.end, rows + take_slots(slots, run.clone(), Tiling::RUN_ALIGN));
         }
     }
 
@@ -458,6 +479,8 @@ impl<'a> Draft<'a> {
         position: usize,
     ) {
         let kv_tile = self.tiling.kv_tile();
+        let own_start = layout::HEADER + layout::OWN_START * self.rows;
+        let first_key = self.meta[own_start + run.start] as usize;
         for first in run.clone().step_by(kv_tile) {
             let keys = kv_tile.min(run.end - first);
             let own_sees_some = !own.is_empty() && own.end > first;
@@ -471,11 +494,12 @@ impl<'a> Draft<'a> {
                 (true, false) => own.start..whole.end,
                 (false, _) => whole.clone(),
             };
+            let key = first_key + first - run.start;
             self.push(
                 visit,
                 layout::KIND_TOKENS,
-                first,
-                first as i32,
+                if self.tiling.aligned_runs() { key - self.rows } else { key },
+                key as i32,
                 position + first - run.start,
                 keys,
                 rows,
@@ -492,11 +516,11 @@ impl<'a> Draft<'a> {
         for row in tile_rows.clone() {
             let Some(slot) = (self.meta[own_key + row] as usize).checked_sub(self.rows) else { continue };
             let first = slot & !(own_tile - 1); // a power of two; a division a row would be half of all planning
-            if last == Some(first) {
+            if last == Some(first) || slot >= self.short_slots {
                 continue;
             }
             last = Some(first);
-            let keys = own_tile.min(self.slots.len() - first);
+            let keys = own_tile.min(self.short_slots - first);
             self.stats.edge_tiles += 1;
             self.tiles.extend_from_slice(&[
                 layout::KIND_SLOTS,
@@ -547,6 +571,14 @@ impl<'a> Draft<'a> {
             key_base,
         ]);
     }
+}
+
+/// Gives `tokens` the next slots that start at a multiple of `align`; returns the first.
+fn take_slots(slots: &mut Vec<i32>, tokens: Range<usize>, align: usize) -> usize {
+    let first = slots.len().next_multiple_of(align);
+    slots.resize(first, 0);
+    slots.extend(tokens.start as i32..tokens.end as i32);
+    first
 }
 
 /// Fills `words` with `first`, `first + 1`, …

@@ -9,9 +9,14 @@ pub struct Tiling {
     q_tile: usize,
     kv_tile: usize,
     own_tile: usize,
+    aligned_runs: bool,
 }
 
 impl Tiling {
+    /// Slots at which runs of new keys start under [`with_aligned_runs`](Self::with_aligned_runs): what a DMA of
+    /// bf16 rows needs.
+    pub const RUN_ALIGN: usize = 16;
+
     /// Checks the sizes: `q_tile` and `own_tile` powers of two in 8..=1024 and 8..=256; `kv_tile` a multiple
     /// of `page_size` and of 8, at least `own_tile`.
     pub fn new(q_tile: usize, kv_tile: usize, own_tile: usize, page_size: usize) -> Result<Self, BatchError> {
@@ -32,7 +37,7 @@ impl Tiling {
         if kv_tile < own_tile {
             return limit("kv_tile", kv_tile, "at least own_tile");
         }
-        Ok(Tiling { q_tile, kv_tile, own_tile })
+        Ok(Tiling { q_tile, kv_tile, own_tile, aligned_runs: false })
     }
 
     /// Query tokens of a tile.
@@ -46,6 +51,17 @@ impl Tiling {
     /// Keys of a tile over packed short segments; a segment of at most this length never straddles two.
     pub fn own_tile(&self) -> usize {
         self.own_tile
+    }
+
+    /// Whether leads and long segments lie in the slot map too.
+    pub fn aligned_runs(&self) -> bool {
+        self.aligned_runs
+    }
+
+    /// Puts leads and long segments into the slot map too, at multiples of [`RUN_ALIGN`](Self::RUN_ALIGN), so
+    /// that every tile of new keys starts where a DMA may; and fixes the query tile, whose rows lie on lanes.
+    pub fn with_aligned_runs(self) -> Self {
+        Tiling { aligned_runs: true, ..self }
     }
 
     pub(super) fn with_q_tile(self, q_tile: usize) -> Self {

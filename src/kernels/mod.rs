@@ -2,6 +2,7 @@
 
 mod error;
 mod function;
+mod mosaic;
 mod params;
 mod portable;
 mod registry;
@@ -12,6 +13,7 @@ use crate::batch::layout;
 
 pub use error::KernelError;
 pub use function::{Function, TensorType};
+pub use mosaic::{attention_mosaic, attention_tpu};
 pub use portable::{attention, kv_write, label_logprobs, label_softmax};
 pub use registry::{Variant, VariantShape, default_tiling, variants};
 pub use verify::VerifyError;

@@ -41,36 +41,9 @@ pub fn attention(
     if bucket.meta_words < least {
         return Err(shape("bucket.meta_words", bucket.meta_words, format!("at least {least}")));
     }
-    let context = render::AttentionContext {
-        name,
-        params: params::Attention {
-            q_heads: spec.q_heads(),
-            kv_heads: spec.kv_heads(),
-            head_dim: spec.head_dim(),
-            page_size: spec.page_size(),
-            dtype: spec.dtype().mlir().to_owned(),
-            scale: Some(spec.scale()),
-            soft_cap: spec.soft_cap(),
-            window: spec.sliding_window(),
-        },
-        tokens: bucket.tokens,
-        q_tile: bucket.q_tile,
-        kv_tile: tiling.kv_tile(),
-        own_tile: tiling.own_tile(),
-        pool_pages,
-        meta_words: bucket.meta_words,
-    };
-    let dtype = spec.dtype();
-    let q = TensorType::new(dtype, &[bucket.tokens, spec.q_heads(), spec.head_dim()]);
-    let kv = TensorType::new(dtype, &[bucket.tokens, spec.kv_heads(), spec.head_dim()]);
-    let inputs = vec![
-        q.clone(),
-        kv.clone(),
-        kv,
-        pages_type(pool_pages, spec.kv_heads(), spec.page_size(), spec.head_dim(), dtype),
-        TensorType::new(DType::I32, &[bucket.meta_words]),
-    ];
-    Function::new("attention", name, render::attention(&context), inputs, vec![q], None)
+    let context = attention_context(name, spec, tiling, bucket, pool_pages);
+    let (inputs, outputs) = attention_types(spec, bucket, pool_pages);
+    Function::new("attention", name, render::attention(&context), inputs, outputs, None)
 }
 
 /// The KV-page write: `(k, v, kv_pages, slots) -> kv_pages`.
@@ -179,4 +152,52 @@ fn shape(field: &'static str, value: usize, bound: String) -> KernelError {
 
 fn at_least_one(field: &'static str, value: usize) -> Result<(), KernelError> {
     if value == 0 { Err(shape(field, value, "at least 1".to_owned())) } else { Ok(()) }
+}
+
+pub(super) fn attention_context<'a>(
+    name: &'a str,
+    spec: &AttentionSpec,
+    tiling: &Tiling,
+    bucket: &Bucket,
+    pool_pages: usize,
+) -> render::AttentionContext<'a> {
+    render::AttentionContext {
+        name,
+        params: params::Attention {
+            q_heads: spec.q_heads(),
+            kv_heads: spec.kv_heads(),
+            head_dim: spec.head_dim(),
+            page_size: spec.page_size(),
+            dtype: spec.dtype().mlir().to_owned(),
+            scale: Some(spec.scale()),
+            soft_cap: spec.soft_cap(),
+            window: spec.sliding_window(),
+        },
+        tokens: bucket.tokens,
+        q_tile: bucket.q_tile,
+        kv_tile: tiling.kv_tile(),
+        own_tile: tiling.own_tile(),
+        pool_pages,
+        meta_words: bucket.meta_words,
+        key_slots: bucket.key_slots,
+    }
+}
+
+/// Parameter and result types of attention, for every target.
+pub(super) fn attention_types(
+    spec: &AttentionSpec,
+    bucket: &Bucket,
+    pool_pages: usize,
+) -> (Vec<TensorType>, Vec<TensorType>) {
+    let dtype = spec.dtype();
+    let q = TensorType::new(dtype, &[bucket.tokens, spec.q_heads(), spec.head_dim()]);
+    let kv = TensorType::new(dtype, &[bucket.tokens, spec.kv_heads(), spec.head_dim()]);
+    let inputs = vec![
+        q.clone(),
+        kv.clone(),
+        kv,
+        pages_type(pool_pages, spec.kv_heads(), spec.page_size(), spec.head_dim(), dtype),
+        TensorType::new(DType::I32, &[bucket.meta_words]),
+    ];
+    (inputs, vec![q])
 }

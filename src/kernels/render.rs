@@ -6,8 +6,13 @@ use serde::Serialize;
 use super::layout;
 use super::params;
 
-const TEMPLATES: [(&str, &str); 4] = [
+/// Slots at which runs of new keys start, see `Tiling::RUN_ALIGN`.
+const RUN_ALIGN: usize = 16;
+
+const TEMPLATES: [(&str, &str); 6] = [
     ("attention", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/attention/stablehlo.mlir"))),
+    ("attention_mosaic", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/attention/mosaic.mlir"))),
+    ("attention_tpu", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/attention/tpu.mlir"))),
     ("kv_write", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/kv_write/stablehlo.mlir"))),
     (
         "label_logprobs",
@@ -31,6 +36,7 @@ pub(crate) struct AttentionContext<'a> {
     pub own_tile: usize,
     pub pool_pages: usize,
     pub meta_words: usize,
+    pub key_slots: usize,
 }
 
 /// Everything `kv_write/stablehlo.mlir` refers to.
@@ -61,6 +67,9 @@ struct AttentionFull<'a> {
     given: &'a AttentionContext<'a>,
     group: usize,
     header: usize,
+    row_sections: usize,
+    table_words: usize,
+    run_align: usize,
     word_num_q_tiles: usize,
     word_tile_offsets: usize,
     word_tiles: usize,
@@ -76,16 +85,47 @@ struct AttentionFull<'a> {
     tile_whole_lo: usize,
     tile_whole_hi: usize,
     tile_position: usize,
+    tile_full: usize,
     tile_key_base: usize,
     kind_pages: i32,
     kind_slots: i32,
 }
 
 pub(crate) fn attention(context: &AttentionContext<'_>) -> Result<String, minijinja::Error> {
-    let full = AttentionFull {
+    render("attention", attention_full(context))
+}
+
+/// The Mosaic kernel's text.
+pub(crate) fn attention_mosaic(context: &AttentionContext<'_>) -> Result<String, minijinja::Error> {
+    render("attention_mosaic", attention_full(context))
+}
+
+/// The function around a Mosaic kernel whose text is `body` in base64.
+pub(crate) fn attention_tpu(
+    context: &AttentionContext<'_>,
+    body: &str,
+    vmem_limit: usize,
+) -> Result<String, minijinja::Error> {
+    #[derive(Serialize)]
+    struct Tpu<'a> {
+        #[serde(flatten)]
+        full: AttentionFull<'a>,
+        body: &'a str,
+        vmem_limit: usize,
+    }
+    render("attention_tpu", Tpu { full: attention_full(context), body, vmem_limit })
+}
+
+fn attention_full<'a>(context: &'a AttentionContext<'a>) -> AttentionFull<'a> {
+    AttentionFull {
         given: context,
         group: context.params.q_heads / context.params.kv_heads,
         header: layout::HEADER,
+        row_sections: layout::ROW_SECTIONS,
+        table_words: context
+            .meta_words
+            .saturating_sub(layout::HEADER + layout::ROW_SECTIONS * context.tokens),
+        run_align: RUN_ALIGN,
         word_num_q_tiles: layout::NUM_Q_TILES,
         word_tile_offsets: layout::TILE_OFFSETS,
         word_tiles: layout::TILES,
@@ -101,11 +141,11 @@ pub(crate) fn attention(context: &AttentionContext<'_>) -> Result<String, miniji
         tile_whole_lo: layout::TILE_WHOLE_LO,
         tile_whole_hi: layout::TILE_WHOLE_HI,
         tile_position: layout::TILE_POSITION,
+        tile_full: layout::TILE_FULL,
         tile_key_base: layout::TILE_KEY_BASE,
         kind_pages: layout::KIND_PAGES,
         kind_slots: layout::KIND_SLOTS,
-    };
-    render("attention", full)
+    }
 }
 
 pub(crate) fn kv_write(context: &KvWriteContext<'_>) -> Result<String, minijinja::Error> {

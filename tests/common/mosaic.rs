@@ -1,0 +1,80 @@
+//! Runs the Mosaic attention text in the emulator: what the StableHLO function around it does, on the host.
+#![allow(dead_code)] // each test uses its part
+
+use ndarray::{Array2, Array3, Array4, Axis, s};
+use tpu_rpa::batch::{Plan, layout};
+use tpu_rpa::emulator::{self, ElementType, Emulator, Operands, Outcome, RunOptions};
+use tpu_rpa::kernels;
+use tpu_rpa::spec::{AttentionSpec, DType};
+
+use crate::common::{Element, Tensors};
+
+/// A kernel text that is ready to run, with its operands.
+pub struct MosaicAttention {
+    emulator: Emulator,
+    operands: Operands,
+    shape: (usize, usize, usize, usize),
+}
+
+impl MosaicAttention {
+    pub fn new<E: Element + emulator::Element>(
+        spec: &AttentionSpec,
+        plan: &Plan,
+        tensors: &Tensors<E>,
+    ) -> Self {
+        let pool_pages = tensors.kv_pages.shape()[0];
+        let text =
+            kernels::attention_mosaic("attention", spec, &plan.tiling(), &plan.bucket(), pool_pages).unwrap();
+        Self::of_text(&text, spec, plan, tensors)
+    }
+
+    pub fn of_text<E: Element + emulator::Element>(
+        text: &str,
+        spec: &AttentionSpec,
+        plan: &Plan,
+        tensors: &Tensors<E>,
+    ) -> Self {
+        let (meta, bucket) = (plan.meta(), plan.bucket());
+        let (tokens, group, kv_heads, dim) =
+            (bucket.tokens, spec.group_size(), spec.kv_heads(), spec.head_dim());
+        let behind = layout::HEADER + layout::ROW_SECTIONS * tokens;
+        let mut rows = Array2::<i32>::zeros((8, tokens * group));
+        for section in 0..layout::ROW_SECTIONS {
+            for token in 0..tokens {
+                let word = meta[layout::HEADER + section * tokens + token];
+                rows.slice_mut(s![section, token * group..(token + 1) * group]).fill(word);
+            }
+        }
+        let q = tensors.q.clone().into_shape_with_order((tokens, kv_heads, group, dim)).unwrap();
+        let q = q.permuted_axes([1, 0, 2, 3]).as_standard_layout().into_owned();
+        let q = q.into_shape_with_order((kv_heads, tokens * group, dim)).unwrap();
+        let slots = &meta[meta[layout::SLOTS] as usize..][..bucket.key_slots];
+        let slot_order = |x: &Array3<E>| {
+            let rows: Vec<_> = slots.iter().map(|&t| x.index_axis(Axis(0), t as usize)).collect();
+            ndarray::stack(Axis(1), &rows).unwrap()
+        };
+        let new_kv: Array4<E> =
+            ndarray::stack(Axis(0), &[slot_order(&tensors.k).view(), slot_order(&tensors.v).view()]).unwrap();
+        let ints = |x: &[i32]| emulator::Tensor::new(&[x.len()], x.to_vec()).unwrap();
+        let element = if spec.dtype() == DType::F32 { ElementType::F32 } else { ElementType::Bf16 };
+        let operands = Operands::new()
+            .input(ints(&meta[..layout::HEADER]))
+            .input(ints(&meta[behind..]))
+            .input(emulator::Tensor::from_array(q.view()).unwrap())
+            .input(emulator::Tensor::from_array(rows.view()).unwrap())
+            .input(emulator::Tensor::from_array(tensors.kv_pages.view()).unwrap())
+            .input(emulator::Tensor::from_array(new_kv.view()).unwrap())
+            .output(element, &[kv_heads, tokens * group, dim]);
+        let emulator = Emulator::new(text).unwrap_or_else(|e| panic!("{e}"));
+        MosaicAttention { emulator, operands, shape: (tokens, kv_heads, group, dim) }
+    }
+
+    pub fn run(&self, options: &RunOptions) -> (Array3<f32>, Outcome) {
+        let outcome = self.emulator.run_with(&self.operands, options).unwrap_or_else(|e| panic!("{e}"));
+        let (tokens, kv_heads, group, dim) = self.shape;
+        let out =
+            Array4::from_shape_vec((kv_heads, tokens, group, dim), outcome.outputs[0].to_f32()).unwrap();
+        let out = out.permuted_axes([1, 0, 2, 3]).as_standard_layout().into_owned();
+        (out.into_shape_with_order((tokens, kv_heads * group, dim)).unwrap(), outcome)
+    }
+}
