@@ -3,4 +3,5 @@
 
 pub mod batch;
 pub mod mask;
+pub mod score;
 pub mod spec;
