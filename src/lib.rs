@@ -2,6 +2,10 @@
 #![deny(unsafe_code)]
 
 pub mod batch;
+pub mod kernels;
 pub mod mask;
+pub mod reference;
+#[cfg(feature = "runtime")]
+pub mod runtime;
 pub mod score;
 pub mod spec;

@@ -9,7 +9,8 @@ pub struct Bucket {
     pub q_tile: usize,
 }
 
-/// Smallest token bucket that holds `tokens`; at most 25 % larger above 128, 12.5 % above 2048.
+/// Smallest token bucket that holds `tokens`: less than half larger above 128, a quarter above 512, an eighth
+/// above 2048. Steps stay coarse below, for a large query tile must divide the bucket.
 pub(super) fn token_bucket(tokens: usize) -> usize {
     let step = match tokens {
         0..=128 => return tokens.next_power_of_two().max(16),
@@ -43,7 +44,13 @@ mod tests {
         for t in 1..20_000 {
             let b = token_bucket(t);
             assert!(b >= t && token_bucket(b) == b, "{t} -> {b}");
-            assert!(t <= 128 || (b - t) * 3 < t, "{t} -> {b}");
+            let share = match t {
+                0..=128 => 1,
+                129..=512 => 2,
+                513..=2048 => 4,
+                _ => 8,
+            };
+            assert!(t < 16 || (b - t) * share < t, "{t} -> {b}");
             assert!(q_tile_for(b, 256) >= 16);
             assert!(t <= 1024 || q_tile_for(b, 256) == 256, "{t} -> {b}");
         }

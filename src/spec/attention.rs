@@ -116,7 +116,7 @@ impl AttentionSpecBuilder {
         let s = self.spec;
         index_sized("q_heads", s.q_heads)?;
         index_sized("kv_heads", s.kv_heads)?;
-        if s.q_heads % s.kv_heads != 0 {
+        if !s.q_heads.is_multiple_of(s.kv_heads) {
             return Err(SpecError::HeadRatio { q_heads: s.q_heads, kv_heads: s.kv_heads });
         }
         if !AttentionSpec::HEAD_DIMS.contains(&s.head_dim) {

@@ -1,0 +1,33 @@
+{#- KV-page write, portable form.
+
+Row t of k and v goes to slot slots[t] = page * page_size + offset of kv_pages [pages, 2, kv_heads, page_size, head_dim]
+(K at index 0, V at 1). A row with slot -1 is written nowhere; every byte outside the slots stays as it was.
+The planner has checked that slots are in range and distinct, so the order of writes cannot matter.
+Donate kv_pages and the write happens in place.
+#}
+{%- set row_t = "tensor<" ~ tokens ~ "x" ~ kv_heads ~ "x" ~ head_dim ~ "x" ~ dtype ~ ">" %}
+{%- set row1_t = "tensor<" ~ tokens ~ "x1x" ~ kv_heads ~ "x" ~ head_dim ~ "x" ~ dtype ~ ">" %}
+{%- set row2_t = "tensor<" ~ tokens ~ "x2x" ~ kv_heads ~ "x" ~ head_dim ~ "x" ~ dtype ~ ">" %}
+{%- set pages_t = "tensor<" ~ pool_pages ~ "x2x" ~ kv_heads ~ "x" ~ page_size ~ "x" ~ head_dim ~ "x" ~ dtype ~ ">" %}
+{%- set slots_t = "tensor<" ~ tokens ~ "xi32>" %}
+func.func private @{{ name }}(%k: {{ row_t }}, %v: {{ row_t }}, %kv_pages: {{ pages_t }}, %slots: {{ slots_t }}) -> {{ pages_t }} {
+  %k1 = stablehlo.reshape %k : ({{ row_t }}) -> {{ row1_t }}
+  %v1 = stablehlo.reshape %v : ({{ row_t }}) -> {{ row1_t }}
+  %kv = stablehlo.concatenate %k1, %v1, dim = 1 : ({{ row1_t }}, {{ row1_t }}) -> {{ row2_t }}
+  %page_size = stablehlo.constant dense<{{ page_size }}> : {{ slots_t }}
+  %zero = stablehlo.constant dense<0> : {{ slots_t }}
+  %quotient = stablehlo.divide %slots, %page_size : {{ slots_t }}
+  %offset = stablehlo.remainder %slots, %page_size : {{ slots_t }}
+  // A page behind the last one is out of bounds, and a scatter leaves such an update out.
+  %nowhere = stablehlo.constant dense<{{ pool_pages }}> : {{ slots_t }}
+  %write = stablehlo.compare GE, %slots, %zero : ({{ slots_t }}, {{ slots_t }}) -> tensor<{{ tokens }}xi1>
+  %page = stablehlo.select %write, %quotient, %nowhere : tensor<{{ tokens }}xi1>, {{ slots_t }}
+  %page1 = stablehlo.reshape %page : ({{ slots_t }}) -> tensor<{{ tokens }}x1xi32>
+  %offset1 = stablehlo.reshape %offset : ({{ slots_t }}) -> tensor<{{ tokens }}x1xi32>
+  %index = stablehlo.concatenate %page1, %offset1, dim = 1 : (tensor<{{ tokens }}x1xi32>, tensor<{{ tokens }}x1xi32>) -> tensor<{{ tokens }}x2xi32>
+  %written = "stablehlo.scatter"(%kv_pages, %index, %kv) <{indices_are_sorted = false, scatter_dimension_numbers = #stablehlo.scatter<update_window_dims = [1, 2, 3], inserted_window_dims = [0, 3], scatter_dims_to_operand_dims = [0, 3], index_vector_dim = 1>, unique_indices = false}> ({
+  ^bb0(%old: tensor<{{ dtype }}>, %new: tensor<{{ dtype }}>):
+    stablehlo.return %new : tensor<{{ dtype }}>
+  }) : ({{ pages_t }}, tensor<{{ tokens }}x2xi32>, {{ row2_t }}) -> {{ pages_t }}
+  return %written : {{ pages_t }}
+}

@@ -1,0 +1,37 @@
+/// Why a kernel could not be made.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// A shape parameter is zero or does not fit.
+    #[error("{field} is {value}; it must be {bound}")]
+    Shape {
+        /// The field.
+        field: &'static str,
+        /// The value.
+        value: usize,
+        /// The bound.
+        bound: String,
+    },
+    /// A function name is not an MLIR symbol of letters, digits and underscores.
+    #[error("name is {name:?}; it must be letters, digits and underscores, not starting with a digit")]
+    Name {
+        /// The name asked for.
+        name: String,
+    },
+    /// A template did not render.
+    #[error("kernel {kernel} does not render: {reason}")]
+    Template {
+        /// The kernel.
+        kernel: &'static str,
+        /// The template engine's words.
+        reason: String,
+    },
+    /// The rendered text is not well-formed.
+    #[error("kernel {kernel} is not well-formed: {source}")]
+    Verify {
+        /// The kernel.
+        kernel: &'static str,
+        /// What is wrong, and where.
+        source: super::VerifyError,
+    },
+}

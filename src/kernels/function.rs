@@ -1,0 +1,107 @@
+use std::fmt;
+
+use super::{KernelError, VerifyError};
+use crate::spec::DType;
+
+/// Dtype and dimensions of a function's parameter or result.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TensorType {
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions, outermost first.
+    pub dims: Vec<usize>,
+}
+
+impl TensorType {
+    /// A type of these dimensions.
+    pub fn new(dtype: DType, dims: &[usize]) -> Self {
+        TensorType { dtype, dims: dims.to_vec() }
+    }
+}
+
+/// MLIR spelling, `tensor<2x3xf32>`.
+impl fmt::Display for TensorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tensor<")?;
+        for d in &self.dims {
+            write!(f, "{d}x")?;
+        }
+        write!(f, "{}>", self.dtype)
+    }
+}
+
+/// A kernel as a StableHLO function, ready to splice into a module or to compile alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    name: String,
+    text: String,
+    inputs: Vec<TensorType>,
+    outputs: Vec<TensorType>,
+    /// Input that output 0 may reuse when it is donated.
+    donates: Option<usize>,
+}
+
+impl Function {
+    pub(super) fn new(
+        kernel: &'static str,
+        name: &str,
+        rendered: Result<String, minijinja::Error>,
+        inputs: Vec<TensorType>,
+        outputs: Vec<TensorType>,
+        donates: Option<usize>,
+    ) -> Result<Self, KernelError> {
+        let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        if !starts_well || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            return Err(KernelError::Name { name: name.to_owned() });
+        }
+        let text = rendered
+            .map_err(|e| KernelError::Template { kernel, reason: format!("{e:#}") })?
+            .trim()
+            .to_owned();
+        let function = Function { name: name.to_owned(), text, inputs, outputs, donates };
+        function.verify().map_err(|source| KernelError::Verify { kernel, source })?;
+        Ok(function)
+    }
+
+    /// Checks the text, and that it has the promised signature, by verifying a module that calls it.
+    fn verify(&self) -> Result<(), VerifyError> {
+        super::verify::verify(&self.module())
+    }
+
+    /// Symbol name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// `func.func private @name(...) ...`, self-contained: splice it into a module and `func.call` it.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+    /// Parameter types, in order.
+    pub fn inputs(&self) -> &[TensorType] {
+        &self.inputs
+    }
+    /// Result types, in order.
+    pub fn outputs(&self) -> &[TensorType] {
+        &self.outputs
+    }
+
+    /// A module whose `main` is this function: what a standalone executable is compiled from.
+    /// Where the function updates an input, that argument may be donated.
+    pub fn module(&self) -> String {
+        let list =
+            |types: &[TensorType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let parameters = self.inputs.iter().enumerate().map(|(i, t)| {
+            let alias = if self.donates == Some(i) { " {tf.aliasing_output = 0 : i32}" } else { "" };
+            format!("%arg{i}: {t}{alias}")
+        });
+        let arguments = (0..self.inputs.len()).map(|i| format!("%arg{i}"));
+        let (name, text, outputs) = (&self.name, &self.text, list(&self.outputs));
+        format!(
+            "module @{name}_module {{\n{text}\nfunc.func public @main({}) -> {outputs} {{\n  \
+             %result = func.call @{name}({}) : ({}) -> {outputs}\n  return %result : {outputs}\n}}\n}}\n",
+            parameters.collect::<Vec<_>>().join(", "),
+            arguments.collect::<Vec<_>>().join(", "),
+            list(&self.inputs),
+        )
+    }
+}

@@ -1,0 +1,17 @@
+//! Kernel text: templates under `kernels/`, rendered for a spec and a bucket, verified, wrapped as functions.
+
+mod error;
+mod function;
+mod params;
+mod portable;
+mod registry;
+mod render;
+mod verify;
+
+use crate::batch::layout;
+
+pub use error::KernelError;
+pub use function::{Function, TensorType};
+pub use portable::{attention, kv_write, label_logprobs, label_softmax};
+pub use registry::{Variant, VariantShape, default_tiling, variants};
+pub use verify::VerifyError;

@@ -1,0 +1,182 @@
+//! The portable kernels: StableHLO for any PJRT backend.
+
+use super::function::{Function, TensorType};
+use super::{KernelError, layout, params, registry, render};
+use crate::batch::{Bucket, Tiling};
+use crate::spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelSet};
+
+/// Ragged paged attention over a bucket: `(q, k, v, kv_pages, meta) -> out`.
+///
+/// `q [T, q_heads, head_dim]`, `k`, `v [T, kv_heads, head_dim]`,
+/// `kv_pages [pool_pages, 2, kv_heads, page_size, head_dim]` of the spec's dtype,
+/// `meta [meta_words]` i32 from [`Plan::meta`](crate::batch::Plan::meta); `out` like `q`.
+/// Rows behind the plan's tokens, and rows that see no key, are zeros. Arithmetic is f32; for bf16 the result
+/// is rounded once. Temporary memory is O(T).
+///
+/// `tiling` is the one the plan was made with, `bucket` the plan's.
+pub fn attention(
+    name: &str,
+    spec: &AttentionSpec,
+    tiling: &Tiling,
+    bucket: &Bucket,
+    pool_pages: usize,
+) -> Result<Function, KernelError> {
+    at_least_one("pool_pages", pool_pages)?;
+    if !tiling.kv_tile().is_multiple_of(spec.page_size()) {
+        return Err(shape(
+            "kv_tile",
+            tiling.kv_tile(),
+            format!("a multiple of page_size ({})", spec.page_size()),
+        ));
+    }
+    if bucket.q_tile == 0 || bucket.tokens == 0 || !bucket.tokens.is_multiple_of(bucket.q_tile) {
+        return Err(shape(
+            "bucket.tokens",
+            bucket.tokens,
+            format!("a positive multiple of q_tile ({})", bucket.q_tile),
+        ));
+    }
+    let rows = layout::HEADER + layout::ROW_SECTIONS * bucket.tokens;
+    let least = rows + (tiling.kv_tile() / spec.page_size()).max(tiling.own_tile()).max(layout::TILE_WORDS);
+    if bucket.meta_words < least {
+        return Err(shape("bucket.meta_words", bucket.meta_words, format!("at least {least}")));
+    }
+    let context = render::AttentionContext {
+        name,
+        params: params::Attention {
+            q_heads: spec.q_heads(),
+            kv_heads: spec.kv_heads(),
+            head_dim: spec.head_dim(),
+            page_size: spec.page_size(),
+            dtype: spec.dtype().mlir().to_owned(),
+            scale: Some(spec.scale()),
+            soft_cap: spec.soft_cap(),
+            window: spec.sliding_window(),
+        },
+        tokens: bucket.tokens,
+        q_tile: bucket.q_tile,
+        kv_tile: tiling.kv_tile(),
+        own_tile: tiling.own_tile(),
+        pool_pages,
+        meta_words: bucket.meta_words,
+    };
+    let dtype = spec.dtype();
+    let q = TensorType::new(dtype, &[bucket.tokens, spec.q_heads(), spec.head_dim()]);
+    let kv = TensorType::new(dtype, &[bucket.tokens, spec.kv_heads(), spec.head_dim()]);
+    let inputs = vec![
+        q.clone(),
+        kv.clone(),
+        kv,
+        pages_type(pool_pages, spec.kv_heads(), spec.page_size(), spec.head_dim(), dtype),
+        TensorType::new(DType::I32, &[bucket.meta_words]),
+    ];
+    Function::new("attention", name, render::attention(&context), inputs, vec![q], None)
+}
+
+/// The KV-page write: `(k, v, kv_pages, slots) -> kv_pages`.
+///
+/// `k`, `v [tokens, kv_heads, head_dim]`, `kv_pages [pool_pages, 2, kv_heads, page_size, head_dim]`,
+/// `slots [tokens]` i32 from [`KvSlots`](crate::batch::KvSlots). Everything outside the slots keeps its bits.
+/// Donate `kv_pages` to write in place.
+pub fn kv_write(
+    name: &str,
+    spec: &KvWriteSpec,
+    tokens: usize,
+    pool_pages: usize,
+) -> Result<Function, KernelError> {
+    at_least_one("tokens", tokens)?;
+    at_least_one("pool_pages", pool_pages)?;
+    let context = render::KvWriteContext {
+        name,
+        params: params::KvWrite {
+            kv_heads: spec.kv_heads(),
+            head_dim: spec.head_dim(),
+            page_size: spec.page_size(),
+            dtype: spec.dtype().mlir().to_owned(),
+        },
+        tokens,
+        pool_pages,
+    };
+    let kv = TensorType::new(spec.dtype(), &[tokens, spec.kv_heads(), spec.head_dim()]);
+    let pages = pages_type(pool_pages, spec.kv_heads(), spec.page_size(), spec.head_dim(), spec.dtype());
+    let inputs = vec![kv.clone(), kv, pages.clone(), TensorType::new(DType::I32, &[tokens])];
+    Function::new("kv_write", name, render::kv_write(&context), inputs, vec![pages], Some(2))
+}
+
+/// Label log-probs from hidden states: `(hidden, lm_head, rows, labels) -> [rows, labels]` f32.
+///
+/// `hidden [tokens, hidden]`, `lm_head [vocab, hidden]`, `rows [rows]` i32 indices of hidden rows,
+/// `labels` i32 `[n]` or `[rows, n]` as the spec says. Ids must be in range: check them with the request.
+/// The largest temporary is `rows x` the vocabulary block.
+pub fn label_logprobs(
+    name: &str,
+    spec: &LabelLogprobsSpec,
+    tokens: usize,
+    rows: usize,
+) -> Result<Function, KernelError> {
+    labels_function("label_logprobs", name, spec, tokens, rows, render::label_logprobs)
+}
+
+/// Softmax over the labels alone, same inputs as [`label_logprobs`]: `-> [rows, labels]` f32.
+/// Reads only the label rows of the LM head.
+pub fn label_softmax(
+    name: &str,
+    spec: &LabelLogprobsSpec,
+    tokens: usize,
+    rows: usize,
+) -> Result<Function, KernelError> {
+    labels_function("label_softmax", name, spec, tokens, rows, render::label_softmax)
+}
+
+fn labels_function(
+    kernel: &'static str,
+    name: &str,
+    spec: &LabelLogprobsSpec,
+    tokens: usize,
+    rows: usize,
+    render: impl Fn(&render::LabelsContext<'_>) -> Result<String, minijinja::Error>,
+) -> Result<Function, KernelError> {
+    at_least_one("tokens", tokens)?;
+    at_least_one("rows", rows)?;
+    let (labels, per_row) = (spec.labels().len(), matches!(spec.labels(), LabelSet::PerRow(_)));
+    let context = render::LabelsContext {
+        name,
+        params: params::Labels {
+            hidden: spec.hidden(),
+            vocab: spec.vocab(),
+            labels,
+            per_row,
+            dtype: spec.dtype().mlir().to_owned(),
+        },
+        tokens,
+        rows,
+        vocab_block: registry::VOCAB_BLOCK.min(spec.vocab()),
+    };
+    let ids: &[usize] = if per_row { &[rows, labels] } else { &[labels] };
+    let inputs = vec![
+        TensorType::new(spec.dtype(), &[tokens, spec.hidden()]),
+        TensorType::new(spec.dtype(), &[spec.vocab(), spec.hidden()]),
+        TensorType::new(DType::I32, &[rows]),
+        TensorType::new(DType::I32, ids),
+    ];
+    let outputs = vec![TensorType::new(DType::F32, &[rows, labels])];
+    Function::new(kernel, name, render(&context), inputs, outputs, None)
+}
+
+fn pages_type(
+    pool_pages: usize,
+    kv_heads: usize,
+    page_size: usize,
+    head_dim: usize,
+    dtype: DType,
+) -> TensorType {
+    TensorType::new(dtype, &[pool_pages, 2, kv_heads, page_size, head_dim])
+}
+
+fn shape(field: &'static str, value: usize, bound: String) -> KernelError {
+    KernelError::Shape { field, value, bound }
+}
+
+fn at_least_one(field: &'static str, value: usize) -> Result<(), KernelError> {
+    if value == 0 { Err(shape(field, value, "at least 1".to_owned())) } else { Ok(()) }
+}

@@ -1,0 +1,226 @@
+use std::fmt;
+use std::fs;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::buffer::Buffer;
+use super::cache::{Cache, CacheStats};
+use super::compile_options::CompileOptions;
+use super::element::Element;
+use super::error::RuntimeError;
+use super::executable::Executable;
+use super::ffi::handles::{RawBuffer, RawClient, RawExecutable};
+use super::host::Lent;
+use super::options::ClientOptions;
+use super::plugin::Plugin;
+
+/// A plugin's devices, and the programs compiled for them. Clones are the same client.
+///
+/// Buffers and executables keep alive what they need of it: the handle may be dropped before them.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    raw: Arc<RawClient>,
+    plugin: Plugin,
+    platform_name: String,
+    platform_version: String,
+    devices: Vec<Device>,
+    cache: Cache,
+}
+
+/// A device that this process can use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    index: usize,
+    id: i32,
+    kind: String,
+}
+
+impl Device {
+    /// Its place in [`Client::devices`], by which this module names it.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Its id among the devices of all processes.
+    pub fn id(&self) -> i32 {
+        self.id
+    }
+
+    /// What it is, such as `TPU v6 lite` or `cpu`.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+}
+
+impl Client {
+    /// Opens the plugin's devices.
+    ///
+    /// # Errors
+    /// The plugin finds no devices, or refuses an option.
+    pub fn new(plugin: &Plugin, options: ClientOptions) -> Result<Self, RuntimeError> {
+        let _span = tracing::debug_span!("new_client", plugin = %plugin.path().display()).entered();
+        let mut named = options.named;
+        if let Some(devices) = options.device_count.filter(|_| plugin.is_cpu()) {
+            named.push(("cpu_device_count".to_owned(), i64::from(devices).into()));
+        }
+        let raw = RawClient::create(plugin.table(), &named)?;
+        let platform_name = raw.platform_name()?;
+        let platform_version = raw.platform_version()?;
+        let devices: Vec<Device> = raw
+            .devices()
+            .iter()
+            .enumerate()
+            .map(|(index, device)| Device { index, id: device.id, kind: device.kind.clone() })
+            .collect();
+        if devices.is_empty() {
+            return Err(RuntimeError::NoDevices { platform: platform_name });
+        }
+        tracing::info!(
+            platform = platform_name,
+            devices = devices.len(),
+            kind = devices[0].kind,
+            "client ready"
+        );
+        let context = cache_context(plugin, &platform_name, &platform_version, &devices);
+        let context: Vec<&[u8]> = context.iter().map(String::as_bytes).collect();
+        let cache = Cache::new(&context, options.memory_cache, options.disk_cache);
+        let inner =
+            Inner { raw: Arc::new(raw), plugin: *plugin, platform_name, platform_version, devices, cache };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The plugin that it was made with.
+    pub fn plugin(&self) -> Plugin {
+        self.inner.plugin
+    }
+
+    /// Name of the platform, such as `cpu`, `cuda` or `tpu`.
+    pub fn platform_name(&self) -> &str {
+        &self.inner.platform_name
+    }
+
+    /// Version of the platform, in the plugin's own form.
+    pub fn platform_version(&self) -> &str {
+        &self.inner.platform_version
+    }
+
+    /// Whether its devices are TPUs, for which Mosaic kernels compile.
+    pub fn is_tpu(&self) -> bool {
+        self.platform_name().eq_ignore_ascii_case("tpu")
+    }
+
+    /// The devices that this process can use; at least one.
+    pub fn devices(&self) -> &[Device] {
+        &self.inner.devices
+    }
+
+    /// Copies host memory to the first device. `values` are in row-major order of `dims`, slowest dimension first.
+    ///
+    /// # Errors
+    /// The number of values is not that of the shape, or the plugin fails.
+    pub fn upload<T: Element>(&self, values: &[T], dims: &[usize]) -> Result<Buffer, RuntimeError> {
+        self.upload_to(0, values, dims)
+    }
+
+    /// [`Client::upload`] to the device with this index.
+    ///
+    /// # Errors
+    /// As for [`Client::upload`], and if there is no such device.
+    pub fn upload_to<T: Element>(
+        &self,
+        device: usize,
+        values: &[T],
+        dims: &[usize],
+    ) -> Result<Buffer, RuntimeError> {
+        let bytes = bytemuck::cast_slice(values);
+        let raw = RawBuffer::upload(&self.inner.raw, device, T::DTYPE, dims, bytes)?;
+        Buffer::new(raw, T::DTYPE, dims)
+    }
+
+    /// Hands host memory to the first device without changing or copying it where the plugin can: a CPU plugin uses it
+    /// in place if it is aligned to 64 bytes, as a [`HostBuffer`](super::HostBuffer) is. `host` is dropped when the
+    /// plugin no longer needs it, at the latest soon after the buffer is freed, maybe on another thread.
+    ///
+    /// # Errors
+    /// As for [`Client::upload`].
+    pub fn upload_owned<T: Element>(
+        &self,
+        host: impl AsRef<[T]> + Send + Sync + 'static,
+        dims: &[usize],
+    ) -> Result<Buffer, RuntimeError> {
+        let host = Box::new(Lent { host, element: PhantomData });
+        let raw = RawBuffer::upload_shared(&self.inner.raw, 0, T::DTYPE, dims, host)?;
+        Buffer::new(raw, T::DTYPE, dims)
+    }
+
+    /// Compiles a program in MLIR text (StableHLO), or returns the executable of an equal earlier request. Threads that
+    /// ask for the same program at once share one compilation.
+    ///
+    /// # Errors
+    /// The compiler's words, or an output type that has no [`DType`](crate::spec::DType).
+    pub fn compile(&self, mlir: &str, options: &CompileOptions) -> Result<Arc<Executable>, RuntimeError> {
+        let _span =
+            tracing::debug_span!("compile", platform = self.platform_name(), bytes = mlir.len()).entered();
+        let encoded = options.to_pjrt()?.encode();
+        let raw = &self.inner.raw;
+        self.inner.cache.get(
+            mlir,
+            options,
+            |bytes| Executable::new(RawExecutable::deserialize(raw, bytes)?, mlir),
+            || Executable::new(RawExecutable::compile(raw, mlir, &encoded)?, mlir),
+        )
+    }
+
+    /// Loads what [`Executable::serialize`] or [`Topology::compile_aot`](super::Topology::compile_aot) returned. `mlir`
+    /// is the program's text, against which arguments are checked.
+    ///
+    /// The bytes are machine code that this process will run: they must come from a trusted place and from the same
+    /// plugin version.
+    ///
+    /// # Errors
+    /// The plugin's words.
+    pub fn load(&self, serialized: &[u8], mlir: &str) -> Result<Executable, RuntimeError> {
+        Executable::new(RawExecutable::deserialize(&self.inner.raw, serialized)?, mlir)
+    }
+
+    /// What became of the compile requests so far.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.inner.cache.stats()
+    }
+
+    /// Forgets the executables in memory, which are otherwise kept as long as the client. Those in use stay usable.
+    pub fn clear_memory_cache(&self) {
+        self.inner.cache.clear();
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("platform", &self.inner.platform_name)
+            .field("devices", &self.inner.devices)
+            .finish_non_exhaustive()
+    }
+}
+
+/// All that decides, besides text and options, what the compiler makes and whether it runs here.
+fn cache_context(plugin: &Plugin, name: &str, version: &str, devices: &[Device]) -> Vec<String> {
+    let (major, minor) = plugin.api_version();
+    // Two builds of a plugin may share all version numbers.
+    let file = fs::metadata(plugin.path()).ok().map(|file| (file.len(), file.modified().ok()));
+    // A CPU executable has machine code for this processor.
+    let features = fs::read_to_string("/proc/cpuinfo").ok().and_then(|info| {
+        info.lines().find(|line| line.starts_with("flags") || line.starts_with("Features")).map(str::to_owned)
+    });
+    vec![
+        format!("PJRT {major}.{minor} {name} {version}"),
+        format!("{:?} {file:?}", plugin.path().file_name()),
+        format!("{devices:?}"),
+        format!("{} {features:?}", std::env::consts::ARCH),
+        format!("{:?} {:?}", std::env::var_os("XLA_FLAGS"), std::env::var_os("LIBTPU_INIT_ARGS")),
+    ]
+}

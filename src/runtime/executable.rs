@@ -1,0 +1,199 @@
+use std::fmt;
+
+use super::buffer::Buffer;
+use super::error::RuntimeError;
+use super::execution::{Execution, wait_all};
+use super::ffi::handles::{Launched, MemoryStats, RawBuffer, RawExecutable};
+use super::signature::Signature;
+
+/// An argument of a launch.
+#[derive(Clone, Debug)]
+pub enum Arg<'a> {
+    /// The buffer stays as it is.
+    Keep(&'a Buffer),
+    /// The program may reuse the buffer's memory for an output that aliases it (`tf.aliasing_output`). Where it does,
+    /// all clones of the buffer are deleted. The buffer is dropped whether or not the launch succeeds.
+    Donate(Buffer),
+}
+
+impl<'a> From<&'a Buffer> for Arg<'a> {
+    fn from(buffer: &'a Buffer) -> Self {
+        Self::Keep(buffer)
+    }
+}
+
+impl Arg<'_> {
+    fn buffer(&self) -> &Buffer {
+        match self {
+            Self::Keep(buffer) => buffer,
+            Self::Donate(buffer) => buffer,
+        }
+    }
+}
+
+/// A compiled program. Any number of threads may launch it at once.
+pub struct Executable {
+    raw: RawExecutable,
+    signature: Option<Signature>,
+    devices: usize,
+}
+
+impl Executable {
+    pub(crate) fn new(raw: RawExecutable, mlir: &str) -> Result<Self, RuntimeError> {
+        // A plugin that cannot tell here is asked again for each output.
+        for (index, dtype) in raw.output_dtypes().unwrap_or_default().into_iter().enumerate() {
+            dtype.map_err(|code| RuntimeError::OutputElementType { index, code })?;
+        }
+        let devices = raw.num_devices()?;
+        let signature = Signature::parse(mlir);
+        if signature.is_none() {
+            tracing::debug!("no readable @main in the program text: only the plugin checks its arguments");
+        }
+        Ok(Self { raw, signature, devices })
+    }
+
+    /// Parameter types, where the program text has a readable `@main`.
+    pub fn signature(&self) -> Option<&Signature> {
+        self.signature.as_ref()
+    }
+
+    /// Number of outputs on each device.
+    pub fn num_outputs(&self) -> usize {
+        self.raw.num_outputs()
+    }
+
+    /// Devices that it runs on: replicas times partitions.
+    pub fn num_devices(&self) -> usize {
+        self.devices
+    }
+
+    /// Memory that it needs, in bytes for each device. `None` where the plugin cannot tell.
+    pub fn memory_stats(&self) -> Option<MemoryStats> {
+        self.raw.memory_stats().inspect_err(|error| tracing::debug!(%error, "no memory statistics")).ok()
+    }
+
+    /// The executable as bytes for [`Client::load`](super::Client::load) of the same plugin version.
+    ///
+    /// # Errors
+    /// The plugin cannot serialize it.
+    pub fn serialize(&self) -> Result<Vec<u8>, RuntimeError> {
+        self.raw.serialize()
+    }
+
+    /// Runs it on its one device and waits for it. No argument is donated.
+    ///
+    /// # Errors
+    /// Number, element type or shape of the arguments do not fit, one was donated before or is of another client, the
+    /// program runs on more than one device, or the plugin fails.
+    pub fn run(&self, arguments: &[&Buffer]) -> Result<Vec<Buffer>, RuntimeError> {
+        self.launch(arguments.iter().map(|&buffer| Arg::Keep(buffer)))?.wait()
+    }
+
+    /// Starts it on its one device. The outputs may be arguments of further launches at once.
+    ///
+    /// # Errors
+    /// As for [`Executable::run`]; errors of a running program come from [`Execution::wait`].
+    pub fn launch<'a>(
+        &self,
+        arguments: impl IntoIterator<Item = Arg<'a>>,
+    ) -> Result<Execution, RuntimeError> {
+        if self.devices != 1 {
+            return Err(RuntimeError::DeviceCount { expected: self.devices, found: 1 });
+        }
+        let arguments: Vec<Arg<'a>> = arguments.into_iter().collect();
+        let buffers: Vec<&Buffer> = arguments.iter().map(Arg::buffer).collect();
+        let keep: Vec<i64> = (0i64..)
+            .zip(&arguments)
+            .filter_map(|(index, argument)| matches!(argument, Arg::Keep(_)).then_some(index))
+            .collect();
+        let (mut outputs, events) = self.start(&[buffers], &keep)?;
+        let outputs = outputs.pop().unwrap_or_default();
+        Ok(Execution::new(outputs, events, self.raw.client().clone()))
+    }
+
+    /// Runs it on all its devices and waits for all of them. `arguments[d]` are those of device `d`, which lie there;
+    /// the result has the same order. No argument is donated.
+    ///
+    /// # Errors
+    /// As for [`Executable::run`], and if the number of argument lists is not the number of devices.
+    pub fn run_sharded(&self, arguments: &[Vec<&Buffer>]) -> Result<Vec<Vec<Buffer>>, RuntimeError> {
+        if arguments.len() != self.devices {
+            return Err(RuntimeError::DeviceCount { expected: self.devices, found: arguments.len() });
+        }
+        let width = arguments.first().map_or(0, Vec::len);
+        let keep: Vec<i64> = (0i64..).take(width).collect();
+        let (outputs, events) = self.start(arguments, &keep)?;
+        wait_all(events)?;
+        Ok(outputs)
+    }
+
+    fn start(
+        &self,
+        arguments: &[Vec<&Buffer>],
+        keep: &[i64],
+    ) -> Result<(Vec<Vec<Buffer>>, Vec<super::ffi::handles::RawEvent>), RuntimeError> {
+        for (device, row) in arguments.iter().enumerate() {
+            self.check(device, row)?;
+        }
+        tracing::trace!(
+            devices = arguments.len(),
+            arguments = arguments.first().map_or(0, Vec::len),
+            "launch"
+        );
+        let rows: Vec<Vec<&RawBuffer>> =
+            arguments.iter().map(|row| row.iter().map(|buffer| buffer.raw()).collect()).collect();
+        let Launched { outputs, events } = self.raw.execute(&rows, keep)?;
+        let outputs: Result<Vec<Vec<Buffer>>, RuntimeError> = outputs
+            .into_iter()
+            .map(|row| row.into_iter().enumerate().map(|(index, raw)| Buffer::output(raw, index)).collect())
+            .collect();
+        match outputs {
+            Ok(outputs) => Ok((outputs, events)),
+            Err(error) => {
+                self.raw.client().detach(events);
+                Err(error)
+            }
+        }
+    }
+
+    /// Compares a device's arguments with the parameters.
+    fn check(&self, device: usize, arguments: &[&Buffer]) -> Result<(), RuntimeError> {
+        for (index, argument) in arguments.iter().enumerate() {
+            if argument.is_deleted() {
+                return Err(RuntimeError::ArgumentDeleted { index });
+            }
+        }
+        let Some(signature) = &self.signature else { return Ok(()) };
+        let parameters = signature.parameters();
+        if parameters.len() != arguments.len() {
+            return Err(RuntimeError::ArgumentCount {
+                expected: parameters.len(),
+                found: arguments.len(),
+                device,
+            });
+        }
+        // Several devices may each hold a share of what the text declares.
+        let sharded = self.devices > 1;
+        for (index, (parameter, argument)) in parameters.iter().zip(arguments).enumerate() {
+            if !parameter.takes_dtype(argument.dtype()) {
+                let expected = parameter.element().to_owned();
+                return Err(RuntimeError::ArgumentDType { index, expected, found: argument.dtype() });
+            }
+            if !parameter.takes_dims(argument.dims(), sharded) {
+                let expected = parameter.spelled().to_owned();
+                return Err(RuntimeError::ArgumentShape { index, expected, found: argument.dims().to_vec() });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Executable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Executable")
+            .field("signature", &self.signature)
+            .field("devices", &self.devices)
+            .field("outputs", &self.num_outputs())
+            .finish()
+    }
+}

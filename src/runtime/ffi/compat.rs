@@ -1,0 +1,177 @@
+//! The `pjrt` crate's topologies and ahead-of-time compilation, over a plugin of any version.
+//!
+//! `pjrt` passes structs of its own header's size, panics where a destroy or a getter fails, and initialises the plugin
+//! once more. So it gets a table whose entries are the functions below: they call the plugin's real entry with a padded
+//! struct, and keep the error of a call whose failure `pjrt` would panic on. Entries that are not needed are absent.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::c_char;
+use std::mem::ManuallyDrop;
+use std::ptr::{copy_nonoverlapping, null_mut};
+
+use pjrt_sys::*;
+
+use super::abi::{Call, Padded, Table};
+use crate::runtime::error::{ErrorCode, PluginError, RuntimeError};
+
+thread_local! {
+    /// The plugin whose entries the functions below call on this thread.
+    static REAL: Cell<Option<&'static Table>> = const { Cell::new(None) };
+    /// The error of a call whose failure `pjrt` would panic on.
+    static KEPT: RefCell<Option<RuntimeError>> = const { RefCell::new(None) };
+}
+
+/// Runs `body`, in which `pjrt` may call `table`'s plugin; fails with the kept error, if any.
+fn with_plugin<T>(table: &'static Table, body: impl FnOnce() -> T) -> Result<T, RuntimeError> {
+    let before = REAL.replace(Some(table));
+    let result = body();
+    REAL.set(before);
+    match KEPT.take() {
+        None => Ok(result),
+        Some(error) => Err(error),
+    }
+}
+
+/// Copies `args` into a padded struct, calls the plugin's entry, and copies the out fields back.
+///
+/// # Safety
+/// `args` is a live struct of exactly `A`'s fields, as `pjrt` fills it for this entry.
+unsafe fn forward<A: Call>(args: *mut A) -> *mut PJRT_Error {
+    let Some(entry) = REAL.get().and_then(|table| A::entry(&table.api)) else {
+        keep(RuntimeError::MissingEntry { entry: A::NAME });
+        return null_mut();
+    };
+    let mut padded = Padded::<A>::new();
+    let words = size_of::<A>() / size_of::<u64>();
+    // SAFETY: both structs have `words` words; the first is the size, which stays each one's own. The pointers in
+    // `args` are what the entry demands: the caller's promise.
+    unsafe {
+        let (from, to) = (args.cast::<u64>(), (&raw mut padded).cast::<u64>());
+        copy_nonoverlapping(from.add(1), to.add(1), words - 1);
+        let error = entry(padded.as_mut_ptr());
+        copy_nonoverlapping(to.add(1), from.add(1), words - 1);
+        error
+    }
+}
+
+/// An entry that `pjrt` handles the errors of.
+unsafe extern "C" fn fallible<A: Call>(args: *mut A) -> *mut PJRT_Error {
+    // SAFETY: called by `pjrt` with its struct for this entry.
+    unsafe { forward(args) }
+}
+
+/// An entry whose errors `pjrt` panics on.
+unsafe extern "C" fn infallible<A: Call>(args: *mut A) -> *mut PJRT_Error {
+    // SAFETY: called by `pjrt` with its struct for this entry.
+    let error = unsafe { forward(args) };
+    if let Some(table) = REAL.get() {
+        // SAFETY: the error is ours: `pjrt` is told that there is none.
+        if let Some(error) = unsafe { table.take_error(A::NAME, error) } {
+            keep(error.into());
+        }
+    }
+    null_mut()
+}
+
+/// Serialization, which also needs a deleter when it failed.
+unsafe extern "C" fn serialize(args: *mut PJRT_Executable_Serialize_Args) -> *mut PJRT_Error {
+    unsafe extern "C" fn nothing(_: *mut PJRT_SerializedExecutable) {}
+    const EMPTY: &[u8] = &[];
+    // SAFETY: called by `pjrt` with its struct for this entry, which stays writable.
+    unsafe {
+        infallible(args);
+        let args = &mut *args;
+        args.serialized_executable_deleter.get_or_insert(nothing);
+        if args.serialized_bytes.is_null() {
+            args.serialized_bytes = EMPTY.as_ptr().cast::<c_char>();
+            args.serialized_bytes_size = 0;
+        }
+    }
+    null_mut()
+}
+
+/// The plugin was initialised when it was loaded.
+unsafe extern "C" fn initialized(_: *mut PJRT_Plugin_Initialize_Args) -> *mut PJRT_Error {
+    null_mut()
+}
+
+fn keep(error: RuntimeError) {
+    // The first error is the cause; a destroy that fails after it is not.
+    KEPT.with_borrow_mut(|kept| {
+        kept.get_or_insert(error);
+    });
+}
+
+fn api(table: &'static Table) -> pjrt::Api {
+    // SAFETY: null entries are `None`.
+    let mut patched: PJRT_Api = unsafe { std::mem::zeroed() };
+    patched.struct_size = size_of::<PJRT_Api>();
+    patched.pjrt_api_version = table.api.pjrt_api_version;
+    patched.PJRT_Error_Message = table.api.PJRT_Error_Message;
+    patched.PJRT_Error_GetCode = table.api.PJRT_Error_GetCode;
+    patched.PJRT_Error_Destroy = table.api.PJRT_Error_Destroy;
+    patched.PJRT_Plugin_Initialize = Some(initialized);
+    // Absent entries stay absent: `pjrt` reports those.
+    let real = &table.api;
+    patched.PJRT_TopologyDescription_Create = real.PJRT_TopologyDescription_Create.and(Some(fallible));
+    patched.PJRT_TopologyDescription_Destroy = Some(infallible);
+    patched.PJRT_TopologyDescription_PlatformName = Some(infallible);
+    patched.PJRT_TopologyDescription_PlatformVersion = Some(infallible);
+    patched.PJRT_Compile = real.PJRT_Compile.and(Some(fallible));
+    patched.PJRT_Executable_Destroy = Some(infallible);
+    patched.PJRT_Executable_Serialize = Some(serialize);
+    // `wrap` copies the table.
+    pjrt::Api::wrap(&patched)
+}
+
+fn error_of(call: &'static str, error: pjrt::Error) -> RuntimeError {
+    match error {
+        pjrt::Error::PjrtError { msg, code, .. } => {
+            PluginError::new(call, ErrorCode::from_raw(code as u32), msg).into()
+        }
+        pjrt::Error::NullFunctionPointer(entry) => RuntimeError::MissingEntry { entry },
+        other => PluginError::new(call, ErrorCode::Unknown, other.to_string()).into(),
+    }
+}
+
+/// A topology to compile for, with or without its devices.
+pub(crate) struct RawTopology {
+    table: &'static Table,
+    api: pjrt::Api,
+    inner: ManuallyDrop<pjrt::TopologyDescription>,
+}
+
+// SAFETY: PJRT topologies are immutable and may be used from any thread.
+unsafe impl Send for RawTopology {}
+// SAFETY: as above.
+unsafe impl Sync for RawTopology {}
+
+impl RawTopology {
+    pub(crate) fn create(table: &'static Table, name: &str) -> Result<Self, RuntimeError> {
+        let api = with_plugin(table, || api(table))?;
+        let inner = with_plugin(table, || api.create_topology(name, Vec::new()))?
+            .map_err(|error| error_of("PJRT_TopologyDescription_Create", error))?;
+        Ok(Self { table, api, inner: ManuallyDrop::new(inner) })
+    }
+
+    pub(crate) fn platform_version(&self) -> Result<String, RuntimeError> {
+        with_plugin(self.table, || self.inner.platform_version().into_owned())
+    }
+
+    /// Compiles MLIR text and returns the serialized executable.
+    pub(crate) fn compile(&self, mlir: &str, options: pjrt::CompileOptions) -> Result<Vec<u8>, RuntimeError> {
+        let program = pjrt::Program::new(pjrt::ProgramFormat::MLIR, mlir);
+        with_plugin(self.table, || {
+            let executable = self.api.compile(&program, &self.inner, options, None)?;
+            Ok(executable.serialize().bytes().to_vec())
+        })?
+        .map_err(|error| error_of("PJRT_Compile", error))
+    }
+}
+
+impl Drop for RawTopology {
+    fn drop(&mut self) {
+        // SAFETY: dropped once, here. A failing destroy leaks and has no receiver.
+        let _ = with_plugin(self.table, || unsafe { ManuallyDrop::drop(&mut self.inner) });
+    }
+}

@@ -1,0 +1,57 @@
+//! Runs kernels through any PJRT plugin: TPU, GPU or CPU.
+//!
+//! A [`Plugin`] is a loaded shared object, a [`Client`] owns its devices, a [`Buffer`] is memory on a device, an
+//! [`Executable`] is a compiled program. All of them may be shared between threads, and each keeps alive what it needs,
+//! so they may be dropped in any order.
+//!
+//! ```no_run
+//! use tpu_rpa::runtime::{Client, ClientOptions, CompileOptions, DiscoveryOptions, Plugin};
+//!
+//! let plugin = Plugin::discover(&DiscoveryOptions::from_env())?;
+//! let client = Client::new(&plugin, ClientOptions::new().device_count(1))?;
+//! let program = "func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
+//!   %y = stablehlo.add %x, %x : tensor<4xf32>
+//!   return %y : tensor<4xf32>
+//! }";
+//! let double = client.compile(program, &CompileOptions::new())?;
+//! let x = client.upload(&[1.0f32, 2.0, 3.0, 4.0], &[4])?;
+//! let y = double.run(&[&x])?;
+//! assert_eq!(y[0].to_vec::<f32>()?, [2.0, 4.0, 6.0, 8.0]);
+//! # Ok::<(), tpu_rpa::runtime::RuntimeError>(())
+//! ```
+//!
+//! Plugins of C API versions from 0.54 on are supported. All unsafe code is in the `ffi` folder of this module.
+
+#[allow(unsafe_code)]
+mod ffi;
+
+mod buffer;
+mod cache;
+mod client;
+mod compile_options;
+mod discovery;
+mod element;
+mod error;
+mod executable;
+mod execution;
+mod host;
+mod options;
+mod plugin;
+mod signature;
+mod topology;
+
+pub use buffer::Buffer;
+pub use cache::CacheStats;
+pub use client::{Client, Device};
+pub use compile_options::CompileOptions;
+pub use discovery::{Candidate, DiscoveryOptions, DiscoveryReport, Outcome, Source};
+pub use element::Element;
+pub use error::{ErrorCode, PluginError, RuntimeError};
+pub use executable::{Arg, Executable};
+pub use execution::{Completion, Execution};
+pub use ffi::handles::MemoryStats;
+pub use host::HostBuffer;
+pub use options::{ClientOptions, OptionValue};
+pub use plugin::Plugin;
+pub use signature::{Parameter, Signature};
+pub use topology::Topology;

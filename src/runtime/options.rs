@@ -1,0 +1,103 @@
+use std::path::{Path, PathBuf};
+
+/// Value of a named plugin option or attribute.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum OptionValue {
+    /// Text.
+    String(String),
+    /// An integer.
+    Int64(i64),
+    /// Integers.
+    Int64List(Vec<i64>),
+    /// A real number.
+    Float(f32),
+    /// A flag.
+    Bool(bool),
+}
+
+impl From<&str> for OptionValue {
+    fn from(value: &str) -> Self {
+        Self::String(value.to_owned())
+    }
+}
+
+impl From<String> for OptionValue {
+    fn from(value: String) -> Self {
+        Self::String(value)
+    }
+}
+
+impl From<i64> for OptionValue {
+    fn from(value: i64) -> Self {
+        Self::Int64(value)
+    }
+}
+
+impl From<Vec<i64>> for OptionValue {
+    fn from(value: Vec<i64>) -> Self {
+        Self::Int64List(value)
+    }
+}
+
+impl From<f32> for OptionValue {
+    fn from(value: f32) -> Self {
+        Self::Float(value)
+    }
+}
+
+impl From<bool> for OptionValue {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+/// How a [`Client`](super::Client) is made: options for the plugin, and the executable cache.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    pub(crate) named: Vec<(String, OptionValue)>,
+    pub(crate) device_count: Option<u32>,
+    pub(crate) memory_cache: bool,
+    pub(crate) disk_cache: Option<PathBuf>,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self { named: Vec::new(), device_count: None, memory_cache: true, disk_cache: None }
+    }
+}
+
+impl ClientOptions {
+    /// The plugin's defaults, with the in-memory executable cache and no disk cache.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Passes one option to the plugin. Newer plugins refuse names that they do not know.
+    pub fn option(mut self, name: impl Into<String>, value: impl Into<OptionValue>) -> Self {
+        self.named.push((name.into(), value.into()));
+        self
+    }
+
+    /// How many devices a CPU plugin makes (its own default is 4 on some plugins). Other plugins have the devices they
+    /// have and are not told.
+    pub fn device_count(mut self, devices: u32) -> Self {
+        self.device_count = Some(devices);
+        self
+    }
+
+    /// Whether executables are kept in memory and shared between equal compile requests. On by default.
+    pub fn memory_cache(mut self, on: bool) -> Self {
+        self.memory_cache = on;
+        self
+    }
+
+    /// Keeps compiled executables in `directory` across processes. The directory is made when first written to.
+    ///
+    /// An entry is machine code that this process will run: the directory must be writable only by those whom the
+    /// process trusts.
+    pub fn disk_cache(mut self, directory: impl AsRef<Path>) -> Self {
+        self.disk_cache = Some(directory.as_ref().to_path_buf());
+        self
+    }
+}

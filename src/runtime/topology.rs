@@ -1,0 +1,52 @@
+use std::fmt;
+
+use super::compile_options::CompileOptions;
+use super::error::RuntimeError;
+use super::ffi::compat::RawTopology;
+use super::plugin::Plugin;
+
+/// Devices to compile for that need not be there.
+pub struct Topology {
+    raw: RawTopology,
+    name: String,
+}
+
+impl Topology {
+    pub(crate) fn new(plugin: Plugin, name: &str) -> Result<Self, RuntimeError> {
+        if plugin.path().ends_with("libtpu.so") && std::env::var_os("TPU_SKIP_MDS_QUERY").is_none() {
+            tracing::warn!(
+                "TPU_SKIP_MDS_QUERY is not set: outside of a TPU VM libtpu will retry for minutes"
+            );
+        }
+        Ok(Self { raw: RawTopology::create(plugin.table(), name)?, name: name.to_owned() })
+    }
+
+    /// The name that it was made from.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Version of the compiler and runtime that executables for this topology need.
+    ///
+    /// # Errors
+    /// The plugin cannot tell.
+    pub fn platform_version(&self) -> Result<String, RuntimeError> {
+        self.raw.platform_version()
+    }
+
+    /// Compiles a program ahead of time and returns the serialized executable, for
+    /// [`Client::load`](super::Client::load) of the same plugin version on the devices themselves.
+    ///
+    /// # Errors
+    /// The compiler's words.
+    pub fn compile_aot(&self, mlir: &str, options: &CompileOptions) -> Result<Vec<u8>, RuntimeError> {
+        let _span = tracing::info_span!("compile_aot", topology = self.name, bytes = mlir.len()).entered();
+        self.raw.compile(mlir, options.to_pjrt()?)
+    }
+}
+
+impl fmt::Debug for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Topology").field("name", &self.name).finish_non_exhaustive()
+    }
+}

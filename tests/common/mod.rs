@@ -1,0 +1,12 @@
+//! Random specs, batches and tensors, shared by the integration tests. Small enough for the slow reference.
+#![allow(dead_code, unused_imports, unreachable_pub)] // each test uses its part
+
+mod batches;
+mod random;
+mod specs;
+mod tensors;
+
+pub use batches::{Batch, GroupShape, OwnedGroup, batches};
+pub use random::Random;
+pub use specs::{page_sizes, specs, tilings, windows};
+pub use tensors::{Element, Tensors, normal};

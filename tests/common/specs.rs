@@ -1,0 +1,49 @@
+use proptest::prelude::*;
+use tpu_rpa::batch::Tiling;
+use tpu_rpa::spec::{AttentionSpec, DType};
+
+/// Specs over every supported head dim, GQA ratio, tested page size and option.
+pub fn specs() -> impl Strategy<Value = AttentionSpec> {
+    (
+        (1..=2usize, prop::sample::select(vec![1usize, 2, 3, 4, 7, 8])),
+        prop::sample::select(AttentionSpec::HEAD_DIMS.to_vec()),
+        page_sizes(),
+        prop::sample::select(vec![DType::F32, DType::Bf16]),
+        prop::option::of(0.05f32..0.5),
+        prop::option::of(0.5f32..50.0),
+        windows(),
+    )
+        .prop_map(|((kv_heads, ratio), head_dim, page_size, dtype, scale, cap, window)| {
+            let mut builder = AttentionSpec::builder(kv_heads * ratio, kv_heads, head_dim)
+                .page_size(page_size)
+                .dtype(dtype);
+            if let Some(scale) = scale {
+                builder = builder.scale(scale);
+            }
+            if let Some(cap) = cap {
+                builder = builder.soft_cap(cap);
+            }
+            if let Some(window) = window {
+                builder = builder.sliding_window(window);
+            }
+            builder.build().expect("every drawn spec is valid")
+        })
+}
+
+pub fn page_sizes() -> impl Strategy<Value = usize> {
+    prop::sample::select(vec![16usize, 64, 128])
+}
+
+/// Sliding windows, mostly none; some shorter than a segment, some longer than a batch.
+pub fn windows() -> impl Strategy<Value = Option<u32>> {
+    prop_oneof![3 => Just(None), 1 => (1..=20u32).prop_map(Some), 1 => (1..=400u32).prop_map(Some)]
+}
+
+/// Tilings small enough that small batches fill several tiles.
+pub fn tilings(page_size: usize) -> impl Strategy<Value = Tiling> {
+    (3..=8u32, 3..=8u32, 0..=3usize).prop_map(move |(q, own, more)| {
+        let own_tile = 1usize << own;
+        let kv_tile = own_tile.next_multiple_of(page_size) + more * page_size;
+        Tiling::new(1 << q, kv_tile, own_tile, page_size).expect("every drawn tiling is valid")
+    })
+}
