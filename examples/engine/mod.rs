@@ -1,0 +1,27 @@
+//! A small scoring engine for Llama-family GGUF models: what a real engine does around this crate.
+//!
+//! ```text
+//! GGUF file ─ ModelFile ─┬─ Tokenizer          text → token ids
+//!                        └─ Weights ─ Llama    a ForwardPass for tpu_rpa::score::Scorer
+//! one JSON line ─ wire::Request ─ ScoreRequest ─ Scorer ─ wire::response ─ one JSON line
+//! ```
+//!
+//! Shared by several programs, none of which uses all of it.
+#![allow(dead_code)]
+
+mod config;
+mod error;
+mod files;
+mod llama;
+mod model_file;
+mod program;
+mod tokenizer;
+mod weights;
+pub mod wire;
+
+pub use config::LlamaConfig;
+pub use error::EngineError;
+pub use files::{cache_folder, model_path};
+pub use llama::{Llama, Options};
+pub use model_file::ModelFile;
+pub use tokenizer::Tokenizer;
