@@ -7,7 +7,7 @@ use tpu_rpa::runtime::{Arg, Buffer, CacheStats, Client, CompileOptions, Executab
 use tpu_rpa::score::{ForwardPass, Limits, Pass};
 use tpu_rpa::spec::{AttentionSpec, DType};
 
-use super::program::{self, Shape};
+use super::program::{self, KvUse, Shape};
 use super::weights::Weights;
 use super::{EngineError, LlamaConfig, ModelFile};
 
@@ -28,7 +28,7 @@ pub struct Llama {
     attention: AttentionSpec,
     limits: Limits,
     weights: Weights,
-    /// All layers' pages; taken while a pass writes to it, made anew if that pass failed.
+    /// All layers' pages. Made when a pass first uses them, and again after a pass that wrote to them failed.
     kv_pages: Option<Buffer>,
     programs: HashMap<Shape, Arc<Executable>>,
     on_compile: Option<Box<dyn FnMut(&Shape)>>,
@@ -126,22 +126,30 @@ impl ForwardPass for Llama {
 
     fn run(&mut self, pass: &Pass) -> Result<Vec<f32>, EngineError> {
         let shape = Shape::of(pass);
-        let writes_kv = shape.writes_kv;
+        let kv = shape.kv;
         let program = self.program(shape)?;
-        let inputs =
+        let words =
             [pass.token_ids(), pass.plan().meta(), pass.kv_slots().slots(), pass.rows(), pass.labels()];
-        let inputs = inputs.map(|words| self.client.upload(words, &[words.len()]));
-        let inputs = inputs.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let kv_pages = match self.kv_pages.take() {
-            Some(pages) => pages,
-            None => self.empty_pages()?,
+        let mut inputs = Vec::with_capacity(words.len());
+        for words in words {
+            inputs.push(self.client.upload(words, &[words.len()])?);
+        }
+        let kv_pages = match kv {
+            KvUse::None => None,
+            KvUse::Read | KvUse::Write => Some(match self.kv_pages.take() {
+                Some(pages) => pages,
+                None => self.empty_pages()?,
+            }),
         };
-        let pages = if writes_kv { Arg::Donate(kv_pages) } else { Arg::Keep(self.kv_pages.insert(kv_pages)) };
+        let kv_pages = kv_pages.map(|pages| match kv {
+            KvUse::Write => Arg::Donate(pages),
+            _ => Arg::Keep(self.kv_pages.insert(pages)),
+        });
         let rest = inputs.iter().chain(self.weights.buffers()).map(Arg::Keep);
-        let mut outputs = program.launch(std::iter::once(pages).chain(rest))?.wait()?;
-        if writes_kv {
+        let mut outputs = program.launch(rest.chain(kv_pages))?.wait()?;
+        if kv == KvUse::Write {
             self.kv_pages = outputs.pop();
         }
-        Ok(outputs[0].to_vec()?)
+        Ok(outputs.swap_remove(0).to_vec()?)
     }
 }

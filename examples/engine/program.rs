@@ -15,8 +15,7 @@ pub struct Shape {
     pub tiling: Tiling,
     pub rows: usize,
     pub labels: usize,
-    /// Whether keys and values are written to pages. Most passes write none, and leave the step out.
-    pub writes_kv: bool,
+    pub kv: KvUse,
 }
 
 impl Shape {
@@ -26,7 +25,28 @@ impl Shape {
             tiling: pass.plan().tiling(),
             rows: pass.rows().len(),
             labels: pass.labels().len(),
-            writes_kv: pass.kv_slots().slots().iter().any(|&slot| slot >= 0),
+            kv: KvUse::of(pass),
+        }
+    }
+}
+
+/// What a program does with the KV pages. A request of one pass does not need them at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KvUse {
+    None,
+    Read,
+    /// New keys and values are written; earlier ones may be read.
+    Write,
+}
+
+impl KvUse {
+    fn of(pass: &Pass) -> Self {
+        if pass.kv_slots().slots().iter().any(|&slot| slot >= 0) {
+            KvUse::Write
+        } else if pass.prefix_tokens() > 0 {
+            KvUse::Read
+        } else {
+            KvUse::None
         }
     }
 }
@@ -45,7 +65,10 @@ pub struct Model<'a> {
 pub fn render(model: &Model<'_>, shape: &Shape) -> Result<String, EngineError> {
     let (c, spec) = (model.config, model.attention);
     let tokens = shape.bucket.tokens;
-    let pool = c.layers * model.pages;
+    let pool = match shape.kv {
+        KvUse::None => 1,
+        KvUse::Read | KvUse::Write => c.layers * model.pages,
+    };
     let labels =
         LabelLogprobsSpec::new(c.hidden, c.vocabulary, LabelSet::Shared(shape.labels), spec.dtype())?;
     let mut templates = Environment::new();
@@ -58,7 +81,9 @@ pub fn render(model: &Model<'_>, shape: &Shape) -> Result<String, EngineError> {
             label_logprobs => kernels::label_logprobs("label_logprobs", &labels, tokens, shape.rows)?.text(),
             dtype => spec.dtype().mlir(),
             widen => model.widen,
-            writes_kv => shape.writes_kv,
+            uses_kv => shape.kv != KvUse::None,
+            writes_kv => shape.kv == KvUse::Write,
+            pool,
             tokens,
             meta_words => shape.bucket.meta_words,
             rows => shape.rows,
@@ -72,12 +97,17 @@ pub fn render(model: &Model<'_>, shape: &Shape) -> Result<String, EngineError> {
             vocab => c.vocabulary,
             pages => model.pages,
             page_size => spec.page_size(),
-            epsilon => format!("{:e}", c.norm_epsilon),
-            frequencies => c.rotary_frequencies().iter().map(|f| format!("{f:e}")).collect::<Vec<_>>(),
+            epsilon => literal(c.norm_epsilon),
+            frequencies => c.rotary_frequencies().into_iter().map(literal).collect::<Vec<_>>(),
             positions_at => layout::HEADER + layout::POSITION * tokens,
             pages_word => layout::PAGES,
             slots_word => layout::SLOTS,
         },
     )?;
     Ok(text)
+}
+
+/// An f32 as MLIR spells it, to the bit.
+fn literal(value: f32) -> String {
+    format!("{value:.9e}")
 }

@@ -18,7 +18,9 @@ fn main() {
     let dtype = if std::env::args().any(|a| a == "bf16") { DType::Bf16 } else { DType::F32 };
     let t = Instant::now();
     let plugin = Plugin::discover(&DiscoveryOptions::from_env()).unwrap();
-    let client = Client::new(&plugin, ClientOptions::new().device_count(1)).unwrap();
+    let client =
+        Client::new(&plugin, ClientOptions::new().device_count(1).disk_cache(cache_folder().unwrap()))
+            .unwrap();
     println!("client {:?} {}", t.elapsed(), mem());
     let mut file = ModelFile::open(&model_path()).unwrap();
     println!("open {:?}", t.elapsed());
@@ -32,7 +34,7 @@ fn main() {
     let ids = |v: &serde_json::Value| {
         v.as_array().unwrap().iter().map(|x| x.as_i64().unwrap() as i32).collect::<Vec<i32>>()
     };
-    for r in g["requests"].as_array().unwrap() {
+    for r in g["requests"].as_array().unwrap().iter().take(1) {
         let req = ScoreRequest {
             query: ids(&r["query"]["token_ids"]),
             items: r["items"].as_array().unwrap().iter().map(|i| ids(&i["token_ids"])).collect(),
@@ -66,13 +68,27 @@ fn main() {
         apply_softmax: true,
         item_first: false,
     };
-    for alg in [Algorithm::Packed, Algorithm::Serial] {
+    let base = s.score(&req).unwrap();
+    for budget in [100, 300, 640, 1000] {
+        s.set_token_budget(budget);
+        let r = s.score(&req).unwrap();
+        let d = r
+            .logprobs
+            .iter()
+            .flatten()
+            .zip(base.logprobs.iter().flatten())
+            .map(|(a, b)| (a - b).abs())
+            .fold(0f32, f32::max);
+        println!("budget {budget}: {d:e} {}", mem());
+    }
+    s.set_token_budget(8192);
+    for alg in [Algorithm::Packed] {
         s.set_algorithm(alg);
         for _ in 0..3 {
             let t = Instant::now();
             s.score(&req).unwrap();
             let e = t.elapsed().as_secs_f64();
-            println!("{alg:?} {e:.2} s, {:.1} items/s {}", 64.0 / e, mem());
+            println!("{alg:?} {e:.2} s, {:.1} items/s {} {:?}", 64.0 / e, mem(), s.engine().cache_stats());
             if alg == Algorithm::Serial {
                 break;
             }

@@ -47,6 +47,7 @@ pub struct Pass {
     token_ids: Vec<i32>,
     plan: Plan,
     kv_slots: KvSlots,
+    prefix_tokens: usize,
     rows: Vec<i32>,
     labels: Vec<i32>,
     targets: Vec<(usize, usize)>,
@@ -64,6 +65,10 @@ impl Pass {
     /// Where keys and values are kept for later passes.
     pub fn kv_slots(&self) -> &KvSlots {
         &self.kv_slots
+    }
+    /// Tokens of the query that earlier passes of the request have written to pages and this one reads.
+    pub fn prefix_tokens(&self) -> usize {
+        self.prefix_tokens
     }
     /// Rows to score, padded by repeating row 0 to 8, 16, 24, 32, 48, 64, 96 … entries. A pass that only
     /// computes a part of the query has nothing but padding here.
@@ -123,7 +128,7 @@ impl Pass {
         rows.resize(row_bucket(rows.len()), 0);
         let mut labels = request.label_token_ids.clone();
         labels.resize(label_bucket(labels.len()), labels[0]);
-        Ok(Pass { token_ids, plan, kv_slots, rows, labels, targets })
+        Ok(Pass { token_ids, plan, kv_slots, prefix_tokens: step.prefix, rows, labels, targets })
     }
 }
 
