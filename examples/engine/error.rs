@@ -52,10 +52,28 @@ pub enum EngineError {
     /// The model's shapes are not ones that kernels exist for.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// The model's limits make no scorer.
+    #[error(transparent)]
+    Limits(Box<tpu_rpa::score::ScoreError>),
     /// The attention kernel's block sizes do not suit the page size.
     #[error(transparent)]
     Batch(#[from] BatchError),
+    /// There is no plugin.
+    #[error("there is no PJRT plugin: run `make tools` to fetch one, or name one with --plugin")]
+    NoPlugin {
+        /// What was tried.
+        source: RuntimeError,
+    },
     /// The plugin failed.
     #[error(transparent)]
-    Runtime(#[from] RuntimeError),
+    Runtime(RuntimeError),
+}
+
+impl From<RuntimeError> for EngineError {
+    fn from(error: RuntimeError) -> Self {
+        match error {
+            RuntimeError::NoPlugin { .. } => EngineError::NoPlugin { source: error },
+            other => EngineError::Runtime(other),
+        }
+    }
 }

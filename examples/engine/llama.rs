@@ -1,9 +1,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use half::bf16;
 use tpu_rpa::kernels::default_tiling;
-use tpu_rpa::runtime::{Arg, Buffer, CacheStats, Client, CompileOptions, Executable, HostBuffer};
+use tpu_rpa::runtime::{Arg, Buffer, CacheStats, Client, CompileOptions, Executable};
 use tpu_rpa::score::{ForwardPass, Limits, Pass};
 use tpu_rpa::spec::{AttentionSpec, DType};
 
@@ -13,13 +14,6 @@ use super::{EngineError, LlamaConfig, ModelFile};
 
 /// Tokens of one KV page.
 const PAGE_SIZE: usize = 16;
-
-/// What can be chosen about a [`Llama`].
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// f32 or bf16 storage of weights, KV pages and matrix inputs.
-    pub dtype: DType,
-}
 
 /// A model on a device: weights and KV pages stay there, programs are compiled once a shape.
 pub struct Llama {
@@ -31,21 +25,23 @@ pub struct Llama {
     /// All layers' pages. Made when a pass first uses them, and again after a pass that wrote to them failed.
     kv_pages: Option<Buffer>,
     programs: HashMap<Shape, Arc<Executable>>,
-    on_compile: Option<Box<dyn FnMut(&Shape)>>,
+    on_compile: Option<Box<dyn FnMut(usize)>>,
+    compile_time: Duration,
 }
 
 impl Llama {
-    /// Reads the model and uploads it. `on_tensor` is told how many of how many tensors are done.
+    /// Reads the model and uploads it; `dtype`, f32 or bf16, is that of weights, KV pages and the inputs of matrix
+    /// products. `on_tensor` is told how many of how many tensors are done.
     pub fn load(
         client: Client,
         file: &mut ModelFile,
-        options: Options,
+        dtype: DType,
         on_tensor: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, EngineError> {
         let config = LlamaConfig::read(file)?;
         let attention = AttentionSpec::builder(config.q_heads, config.kv_heads, config.head_dim)
             .page_size(PAGE_SIZE)
-            .dtype(options.dtype)
+            .dtype(dtype)
             .build()?;
         let limits = Limits {
             vocabulary: config.vocabulary,
@@ -58,7 +54,7 @@ impl Llama {
             pool_pages: config.context.div_ceil(PAGE_SIZE),
             tiling: default_tiling(PAGE_SIZE)?,
         };
-        let weights = Weights::load(&client, file, &config, options.dtype, on_tensor)?;
+        let weights = Weights::load(&client, file, &config, dtype, on_tensor)?;
         Ok(Llama {
             client,
             config,
@@ -68,17 +64,23 @@ impl Llama {
             kv_pages: None,
             programs: HashMap::new(),
             on_compile: None,
+            compile_time: Duration::ZERO,
         })
     }
 
-    /// Calls `listener` before each compilation.
-    pub fn on_compile(&mut self, listener: impl FnMut(&Shape) + 'static) {
+    /// Calls `listener` with the bucket's tokens before each program is compiled or loaded from the disk cache.
+    pub fn on_compile(&mut self, listener: impl FnMut(usize) + 'static) {
         self.on_compile = Some(Box::new(listener));
     }
 
     /// What became of the compile requests so far.
     pub fn cache_stats(&self) -> CacheStats {
         self.client.cache_stats()
+    }
+
+    /// Time spent on compiling, or loading from the disk cache, so far.
+    pub fn compile_time(&self) -> Duration {
+        self.compile_time
     }
 
     /// The model's shape.
@@ -91,8 +93,9 @@ impl Llama {
             return Ok(Arc::clone(program));
         }
         if let Some(listener) = &mut self.on_compile {
-            listener(&shape);
+            listener(shape.bucket.tokens);
         }
+        let start = Instant::now();
         let model = program::Model {
             config: &self.config,
             attention: &self.attention,
@@ -101,6 +104,7 @@ impl Llama {
         };
         let text = program::render(&model, &shape)?;
         let program = self.client.compile(&text, &CompileOptions::new())?;
+        self.compile_time += start.elapsed();
         self.programs.insert(shape, Arc::clone(&program));
         Ok(program)
     }
@@ -111,8 +115,8 @@ impl Llama {
             [self.config.layers * self.limits.pool_pages, 2, a.kv_heads(), a.page_size(), a.head_dim()];
         let len = dims.iter().product();
         Ok(match a.dtype() {
-            DType::Bf16 => self.client.upload_owned(HostBuffer::<bf16>::zeroed(len), &dims)?,
-            _ => self.client.upload_owned(HostBuffer::<f32>::zeroed(len), &dims)?,
+            DType::Bf16 => self.client.upload(&bytemuck::zeroed_vec::<bf16>(len), &dims)?,
+            _ => self.client.upload(&bytemuck::zeroed_vec::<f32>(len), &dims)?,
         })
     }
 }

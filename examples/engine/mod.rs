@@ -3,7 +3,7 @@
 //! ```text
 //! GGUF file ─ ModelFile ─┬─ Tokenizer          text → token ids
 //!                        └─ Weights ─ Llama    a ForwardPass for tpu_rpa::score::Scorer
-//! one JSON line ─ wire::Request ─ ScoreRequest ─ Scorer ─ wire::response ─ one JSON line
+//! JSON ─ wire::parse ─ ScoreRequest ─ Scorer<Llama> ─ wire::response ─ JSON      (Service)
 //! ```
 //!
 //! Shared by several programs, none of which uses all of it.
@@ -12,9 +12,11 @@
 mod config;
 mod error;
 mod files;
+pub mod jsonl;
 mod llama;
 mod model_file;
 mod program;
+mod service;
 mod tokenizer;
 mod weights;
 pub mod wire;
@@ -22,6 +24,7 @@ pub mod wire;
 pub use config::LlamaConfig;
 pub use error::EngineError;
 pub use files::{cache_folder, model_path};
-pub use llama::{Llama, Options};
+pub use llama::Llama;
 pub use model_file::ModelFile;
+pub use service::{Service, Setup};
 pub use tokenizer::Tokenizer;

@@ -59,6 +59,11 @@ impl<E: ForwardPass> Scorer<E> {
         &self.engine
     }
 
+    /// The engine, to change what does not change its limits.
+    pub fn engine_mut(&mut self) -> &mut E {
+        &mut self.engine
+    }
+
     /// What the engine can do.
     pub fn limits(&self) -> &Limits {
         &self.limits
