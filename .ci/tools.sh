@@ -11,6 +11,7 @@ set_name=${1:-base}
 fail() { echo "set-up: $*" >&2; exit 1; }
 need() { command -v "$1" >/dev/null 2>&1 || fail "$1 is missing: $2"; }
 
+need cargo "install Rust with rustup"
 need python3 "install Python 3 (Debian: apt install python3 python3-pip)"
 python3 -m pip --version >/dev/null 2>&1 || fail "pip is missing: install it (Debian: apt install python3-pip)"
 need cc "install a C compiler (Debian: apt install gcc libc6-dev)"

@@ -1,7 +1,12 @@
-//! tpu-rpa: shared-prefix ragged paged attention, KV-page writes and label log-probs for scoring engines.
+#![cfg_attr(feature = "runtime", doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(feature = "runtime"),
+    doc = "Specs, batch plans, kernel text and the CPU reference of tpu-rpa; the `runtime` feature is off."
+)]
 #![deny(unsafe_code)]
 
 pub mod batch;
+mod error;
 pub mod kernels;
 pub mod mask;
 pub mod reference;
@@ -9,3 +14,5 @@ pub mod reference;
 pub mod runtime;
 pub mod score;
 pub mod spec;
+
+pub use error::Error;

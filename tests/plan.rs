@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{Batch, batches, page_sizes, tilings, windows};
+use std::collections::HashSet;
+
+use common::{Batch, GroupShape, Random, batches, page_sizes, tilings, windows};
 use proptest::prelude::*;
 use tpu_rpa::batch::{Group, Plan, Planner, TileSource, Tiling, layout};
 use tpu_rpa::mask::{self, Key, Query};
@@ -119,9 +121,11 @@ impl Decoded<'_> {
     }
 
     fn sees(&self, row: usize, tile: &DecodedTile, j: usize) -> bool {
-        if tile.full {
-            return true;
-        }
+        tile.full || self.sees_masked(row, tile, j)
+    }
+
+    /// Visibility as of an edge tile, whether or not the tile says that no mask is needed.
+    fn sees_masked(&self, row: usize, tile: &DecodedTile, j: usize) -> bool {
         let whole = tile.whole.contains(&(row % self.tiling.q_tile()))
             && mask::in_window(self.row(layout::POSITION, row), tile.position + j as i64, self.window);
         let (number, own_key) = (tile.key_base + j as i64, self.row(layout::OWN_KEY, row));
@@ -135,9 +139,10 @@ impl Decoded<'_> {
         let mut seen = vec![Vec::new(); self.rows];
         for q_tile in 0..self.header(layout::NUM_Q_TILES) {
             for tile in self.tiles(q_tile) {
-                for row in q_tile * self.tiling.q_tile()..(q_tile + 1) * self.tiling.q_tile() {
-                    let visible = (0..self.tile_size(&tile)).filter(|&j| self.sees(row, &tile, j));
-                    seen[row].extend(visible.map(|j| self.key(&tile, j)));
+                let first = q_tile * self.tiling.q_tile();
+                for (i, seen) in seen[first..first + self.tiling.q_tile()].iter_mut().enumerate() {
+                    let visible = (0..self.tile_size(&tile)).filter(|&j| self.sees(first + i, &tile, j));
+                    seen.extend(visible.map(|j| self.key(&tile, j)));
                 }
             }
         }
@@ -178,9 +183,9 @@ proptest! {
         // Only full tiles, which nobody masks, show anything to padding rows.
         let last = batch.total_tokens.div_ceil(plan.tiling().q_tile()) - 1;
         let in_full: usize = decoded.tiles(last).iter().filter(|t| t.full).map(|t| t.keys).sum();
-        for row in batch.total_tokens..rows {
+        for (row, seen) in seen.iter().enumerate().skip(batch.total_tokens) {
             let most = if row / plan.tiling().q_tile() == last { in_full } else { 0 };
-            prop_assert_eq!(seen[row].len(), most, "padding row {}", row);
+            prop_assert_eq!(seen.len(), most, "padding row {}", row);
         }
     }
 
@@ -244,6 +249,23 @@ proptest! {
         }
     }
 
+    /// A tile over a prefix, a lead or a long segment goes without mask exactly when no real row needs one.
+    #[test]
+    fn full_tiles_are_those_that_need_no_mask((batch, tiling, window) in cases()) {
+        let plan = planner(&batch, tiling, window).plan(batch.total_tokens, &batch.groups()).unwrap();
+        let decoded = decode(&plan, &batch, window);
+        let q = plan.tiling().q_tile();
+        for q_tile in 0..plan.stats().q_tiles {
+            for tile in decoded.tiles(q_tile).iter().filter(|t| t.kind != layout::KIND_SLOTS) {
+                let mut real = q_tile * q..((q_tile + 1) * q).min(batch.total_tokens);
+                let all_seen = real.all(|row| {
+                    (0..decoded.tile_size(tile)).all(|j| decoded.sees_masked(row, tile, j))
+                });
+                prop_assert_eq!(tile.full, all_seen, "a tile of query tile {}", q_tile);
+            }
+        }
+    }
+
     /// `Plan::tiles` and `Plan::stats` say what the words say, and no tile is visited for nothing.
     #[test]
     fn tiles_are_listed_and_needed((batch, tiling, _) in cases()) {
@@ -289,4 +311,35 @@ proptest! {
         used.plan(other_tokens as usize, &[Group { cu_seg_lens: &other, ..Group::default() }]).unwrap();
         prop_assert_eq!(used.plan(batch.total_tokens, &batch.groups()).unwrap(), fresh);
     }
+}
+
+/// Compositions of one size share a bucket or two (the room for tables steps by quarter octaves), and sizes share
+/// few: each bucket is a program to compile.
+#[test]
+fn compositions_share_buckets() {
+    let tiling = Tiling::new(256, 512, 128, 128).unwrap();
+    let bucket = |total: usize, seed: u64| {
+        let mut random = Random::new(seed);
+        let mut segments = vec![total / 2];
+        let mut left = total - total / 2;
+        while left > 0 {
+            let len = (1 + random.below(24)).min(left);
+            segments.push(len);
+            left -= len;
+        }
+        let prefix_len = random.below(100);
+        let batch = Batch::new(128, &[GroupShape { prefix_len, lead: true, segments }], seed);
+        let plan = planner(&batch, tiling, None).plan(total, &batch.groups()).unwrap();
+        assert_eq!(
+            (plan.meta().len(), plan.positions().len()),
+            (plan.bucket().meta_words, plan.bucket().tokens)
+        );
+        plan.bucket()
+    };
+    for total in [40, 512, 2000] {
+        let buckets: HashSet<_> = (0..100).map(|seed| bucket(total, seed)).collect();
+        assert!(buckets.len() <= 2, "{total} tokens: {buckets:?}");
+    }
+    let buckets: HashSet<_> = (2..=4096).map(|total| bucket(total, total as u64)).collect();
+    assert!(buckets.len() <= 40, "{} buckets", buckets.len());
 }

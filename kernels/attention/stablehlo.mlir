@@ -73,9 +73,8 @@ Invariants.
         %{{ p }}_m = stablehlo.maximum %m, %{{ p }}_max : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}xf32>
         %{{ p }}_mb = stablehlo.broadcast_in_dim %{{ p }}_m, dims = [0, 1, 2] : (tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}xf32>) -> tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>
         %{{ p }}_d = stablehlo.subtract %{{ p }}_seen, %{{ p }}_mb : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>
-        %{{ p }}_e = stablehlo.exponential %{{ p }}_d : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>
-        %{{ p }}_zero = stablehlo.constant dense<0.0> : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>
-        %{{ p }}_p = stablehlo.select %{{ p }}_mask, %{{ p }}_e, %{{ p }}_zero : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xi1>, tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>
+        // exp(-inf) is exactly 0: hidden keys drop out of sums without a trace.
+        %{{ p }}_p = stablehlo.exponential %{{ p }}_d : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>
         %{{ p }}_old = stablehlo.subtract %m, %{{ p }}_m : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}xf32>
         %{{ p }}_alpha = stablehlo.exponential %{{ p }}_old : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}xf32>
         %{{ p }}_sum = stablehlo.reduce(%{{ p }}_p init: %zero) applies stablehlo.add across dimensions = [3] : (tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>, tensor<f32>) -> tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}xf32>

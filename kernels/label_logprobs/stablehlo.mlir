@@ -57,9 +57,7 @@ func.func private @{{ name }}(%hidden: {{ hidden_t }}, %lm_head: {{ head_t }}, %
     %m_next = stablehlo.maximum %m, %block_max : {{ stat_t }}
     %m_all = stablehlo.broadcast_in_dim %m_next, dims = [0] : ({{ stat_t }}) -> {{ logits_t }}
     %d = stablehlo.subtract %live, %m_all : {{ logits_t }}
-    %e = stablehlo.exponential %d : {{ logits_t }}
-    %none = stablehlo.constant dense<0.0> : {{ logits_t }}
-    %p = stablehlo.select %fresh, %e, %none : {{ mask_t }}, {{ logits_t }}
+    %p = stablehlo.exponential %d : {{ logits_t }}
     %block_sum = stablehlo.reduce(%p init: %zero) applies stablehlo.add across dimensions = [1] : ({{ logits_t }}, tensor<f32>) -> {{ stat_t }}
     %old = stablehlo.subtract %m, %m_next : {{ stat_t }}
     %alpha = stablehlo.exponential %old : {{ stat_t }}

@@ -22,12 +22,14 @@ pub(super) fn token_bucket(tokens: usize) -> usize {
     tokens.next_multiple_of(step)
 }
 
-/// Smallest metadata bucket: the row sections and room for tables in quarter octaves.
+/// Smallest metadata bucket: the row sections, and room for tables in powers of two.
+///
+/// The least room holds the slots of any packing (at most two a token) and a few tiles a query tile, so that
+/// ordinary batches of one token bucket share one metadata bucket.
 pub(super) fn meta_bucket(token_rows: usize, words: usize) -> usize {
     let rows = super::meta::table_start(token_rows);
-    let tables = (words - rows).max(1024.max(token_rows));
-    let step = (1 << tables.ilog2()) / 4;
-    rows + tables.next_multiple_of(step)
+    let least = 2 * token_rows + 1024;
+    rows + (words - rows).max(least).next_power_of_two()
 }
 
 /// Largest query tile that divides a token bucket, at most `cap`.

@@ -33,11 +33,15 @@ pub enum BatchError {
     TotalMismatch { found: usize, total_tokens: usize },
     #[error("groups[{group}] reaches {length} tokens with its prefix; positions end at 2147483647")]
     PositionOverflow { group: usize, length: u64 },
-    #[error("the plan needs {words} metadata words; the limit is {max_words}")]
+    #[error("the plan needs {words} metadata words or more; the limit is {max_words}")]
     TooMuchMetadata { words: usize, max_words: usize },
     #[error("{field} is {value}; it must be {bound}")]
     Limit { field: &'static str, value: usize, bound: &'static str },
-    #[error("slots has {found} entries; the bucket has {tokens} tokens")]
+    #[error(
+        "the plan is for {plan_pool_pages} pages of {plan_page_size} tokens; the planner has {pool_pages} of {page_size}"
+    )]
+    OtherPool { page_size: usize, pool_pages: usize, plan_page_size: usize, plan_pool_pages: usize },
+    #[error("slots has {found} entries; the plan has {tokens} tokens")]
     SlotCount { found: usize, tokens: usize },
     #[error("slots[{at}] is {slot}; it must be -1 (no write) or in 0..{capacity}")]
     SlotOutOfRange { at: usize, slot: i32, capacity: usize },

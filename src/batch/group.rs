@@ -114,8 +114,8 @@ pub(super) struct PageStamps {
 impl PageStamps {
     fn begin(&mut self, pool_pages: usize) {
         if self.seen.len() != pool_pages || self.generation == u32::MAX {
-            self.seen.clear();
-            self.seen.resize(pool_pages, 0);
+            // Zeroed by the allocator: a vast pool costs memory only where pages are named.
+            self.seen = vec![0; pool_pages];
             self.generation = 0;
         }
         self.generation += 1;

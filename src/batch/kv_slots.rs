@@ -9,13 +9,17 @@ pub struct KvSlots {
 impl KvSlots {
     /// Checks `slots`, one entry a new token of `plan`: `page * page_size + offset`, or -1 for no write.
     ///
-    /// Refuses slots beyond the pool, a slot named twice, and a slot that a prefix of the same pass reads;
+    /// Refuses a plan of another pool, slots beyond the pool, a slot named twice, and a slot that a prefix of the same pass reads;
     /// free slots behind a prefix in its last page may be written.
     pub fn new(planner: &Planner, plan: &Plan, slots: &[i32]) -> Result<Self, BatchError> {
+        let (page_size, pool_pages) = (planner.page_size(), planner.pool_pages());
+        let (plan_page_size, plan_pool_pages) = plan.pool();
+        if (plan_page_size, plan_pool_pages) != (page_size, pool_pages) {
+            return Err(BatchError::OtherPool { page_size, pool_pages, plan_page_size, plan_pool_pages });
+        }
         if slots.len() != plan.num_tokens() {
             return Err(BatchError::SlotCount { found: slots.len(), tokens: plan.num_tokens() });
         }
-        let (page_size, pool_pages) = (planner.page_size(), planner.pool_pages());
         let capacity = page_size * pool_pages;
         let mut read = vec![0; pool_pages];
         for (page, used) in plan.prefix_reads() {

@@ -93,8 +93,7 @@ impl Planner {
         }
         let rows = token_bucket(total_tokens);
         let tiling = self.tiling.with_q_tile(self.choose_q_tile(rows, &checked));
-        let window = self.sliding_window.map(i64::from);
-        Draft::new(rows, total_tokens, tiling, window, self.page_size, &checked).finish(self.max_meta_words)
+        Draft::new(self, rows, total_tokens, tiling, &checked).finish()
     }
 
     /// Query tile with the least work: a visit computes `q_tile` rows, plus a fixed share for starting it.
@@ -147,6 +146,7 @@ pub struct Plan {
     stats: PlanStats,
     prefix_lens: Vec<usize>,
     page_size: usize,
+    pool_pages: usize,
 }
 
 impl Plan {
@@ -173,6 +173,11 @@ impl Plan {
     /// Tile counts.
     pub fn stats(&self) -> PlanStats {
         self.stats
+    }
+
+    /// Page size and pages of the pool that it was checked against.
+    pub(super) fn pool(&self) -> (usize, usize) {
+        (self.page_size, self.pool_pages)
     }
 
     /// Pages that the batch reads, group by group, each with the number of its leading slots that are read.
@@ -220,11 +225,11 @@ impl Plan {
 
 /// A plan in the making.
 struct Draft<'a> {
+    planner: &'a Planner,
     rows: usize,
     num_tokens: usize,
     tiling: Tiling,
     window: Option<i64>,
-    page_size: usize,
     groups: &'a [CheckedGroup<'a>],
     meta: Vec<i32>,
     tiles: Vec<i32>,
@@ -245,22 +250,21 @@ struct Visit<'a> {
 
 impl<'a> Draft<'a> {
     fn new(
+        planner: &'a Planner,
         rows: usize,
         num_tokens: usize,
         tiling: Tiling,
-        window: Option<i64>,
-        page_size: usize,
         groups: &'a [CheckedGroup<'a>],
     ) -> Self {
         let tables = table_start(rows);
         let mut meta = Vec::with_capacity(tables + 4096.max(2 * rows));
         meta.resize(tables, 0);
         Draft {
+            planner,
             rows,
             num_tokens,
             tiling,
-            window,
-            page_size,
+            window: planner.sliding_window.map(i64::from),
             groups,
             meta,
             tiles: Vec::new(),
@@ -269,30 +273,25 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn finish(mut self, max_words: usize) -> Result<Plan, BatchError> {
+    fn finish(mut self) -> Result<Plan, BatchError> {
         self.rows_and_slots();
-        let offsets = self.visit_q_tiles();
+        let offsets = self.visit_q_tiles()?;
 
         let mut prefix_pages = Vec::with_capacity(self.groups.iter().map(|g| g.pages.len()).sum());
         for g in self.groups {
             prefix_pages.extend_from_slice(g.pages);
         }
         // A kernel reads whole tiles of the page list and of the slot map: room for one past the last.
-        let slack = (self.tiling.kv_tile() / self.page_size).max(self.tiling.own_tile());
+        let slack = (self.tiling.kv_tile() / self.planner.page_size).max(self.tiling.own_tile());
         let words = self.meta.len()
             + offsets.len()
             + self.tiles.len()
             + prefix_pages.len()
             + self.slots.len()
             + 2 * slack;
-        if words > max_words {
-            return Err(BatchError::TooMuchMetadata { words, max_words });
-        }
-        let bucket = Bucket {
-            tokens: self.rows,
-            meta_words: meta_bucket(self.rows, words),
-            q_tile: self.tiling.q_tile(),
-        };
+        let meta_words = meta_bucket(self.rows, words);
+        self.check_words(meta_words)?;
+        let bucket = Bucket { tokens: self.rows, meta_words, q_tile: self.tiling.q_tile() };
         let meta = &mut self.meta;
         meta[layout::NUM_TOKENS] = self.num_tokens as i32;
         meta[layout::NUM_Q_TILES] = self.stats.q_tiles as i32;
@@ -314,8 +313,14 @@ impl<'a> Draft<'a> {
             meta: self.meta,
             stats: self.stats,
             prefix_lens: self.groups.iter().map(|g| g.prefix_len).collect(),
-            page_size: self.page_size,
+            page_size: self.planner.page_size,
+            pool_pages: self.planner.pool_pages,
         })
+    }
+
+    fn check_words(&self, words: usize) -> Result<(), BatchError> {
+        let max_words = self.planner.max_meta_words;
+        if words > max_words { Err(BatchError::TooMuchMetadata { words, max_words }) } else { Ok(()) }
     }
 
     /// Fills the row sections and packs short segments into slots.
@@ -343,16 +348,14 @@ impl<'a> Draft<'a> {
                 let first_position =
                     group.prefix_len + if lead { 0 } else { group.lead_end() - group.start() };
                 own_start[start..end].fill(first_key as i32);
-                for (n, row) in (start..end).enumerate() {
-                    own_key[row] = (first_key + n) as i32;
-                    position[row] = (first_position + n) as i32;
-                }
+                count_up(&mut own_key[start..end], first_key);
+                count_up(&mut position[start..end], first_position);
             }
         }
     }
 
     /// Lists the key tiles of every query tile that holds a token; returns the CSR offsets into the list.
-    fn visit_q_tiles(&mut self) -> Vec<i32> {
+    fn visit_q_tiles(&mut self) -> Result<Vec<i32>, BatchError> {
         let q = self.tiling.q_tile();
         let q_tiles = self.num_tokens.div_ceil(q);
         let mut offsets = Vec::with_capacity(q_tiles + 1);
@@ -360,6 +363,8 @@ impl<'a> Draft<'a> {
         let (mut first_group, mut segment_at) = (0, 0);
         let mut page_base = 0;
         for t in 0..q_tiles {
+            // Long prefixes times many query tiles: refuse before memory is gone.
+            self.check_words(self.tiles.len())?;
             offsets.push((self.tiles.len() / layout::TILE_WORDS) as i32);
             let tile_rows = t * q..((t + 1) * q).min(self.num_tokens);
             while groups[first_group].end() <= tile_rows.start {
@@ -389,7 +394,7 @@ impl<'a> Draft<'a> {
         }
         offsets.push((self.tiles.len() / layout::TILE_WORDS) as i32);
         self.stats.q_tiles = q_tiles;
-        offsets
+        Ok(offsets)
     }
 
     fn position_range(&self, rows: &Range<usize>) -> (i64, i64) {
@@ -408,7 +413,7 @@ impl<'a> Draft<'a> {
             self.push(
                 visit,
                 layout::KIND_PAGES,
-                page_base + first / self.page_size,
+                page_base + first / self.planner.page_size,
                 layout::NO_KEY_BASE,
                 first,
                 kv_tile.min(prefix - first),
@@ -486,7 +491,7 @@ impl<'a> Draft<'a> {
         let mut last = None;
         for row in tile_rows.clone() {
             let Some(slot) = (self.meta[own_key + row] as usize).checked_sub(self.rows) else { continue };
-            let first = slot / own_tile * own_tile;
+            let first = slot & !(own_tile - 1); // a power of two; a division a row would be half of all planning
             if last == Some(first) {
                 continue;
             }
@@ -541,5 +546,12 @@ impl<'a> Draft<'a> {
             i32::from(full),
             key_base,
         ]);
+    }
+}
+
+/// Fills `words` with `first`, `first + 1`, …
+fn count_up(words: &mut [i32], first: usize) {
+    for (word, value) in words.iter_mut().zip(first as i32..) {
+        *word = value;
     }
 }

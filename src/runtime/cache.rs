@@ -207,3 +207,47 @@ fn write_entry(path: &Path, key: &Key, payload: &[u8]) -> io::Result<()> {
     }
     written
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::error::{ErrorCode, PluginError};
+
+    fn failure<T>() -> Result<T, RuntimeError> {
+        Err(PluginError::new("test", ErrorCode::Internal, String::new()).into())
+    }
+
+    #[test]
+    fn an_entry_that_the_plugin_refuses_is_a_miss() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::new(&[b"context"], true, Some(directory.path().to_path_buf()));
+        let options = CompileOptions::new();
+        let key = hash(&[&cache.context, format!("{options:?}").as_bytes(), b"text"]);
+        write_entry(&directory.path().join(format!("{}.pjrt", hex(&key))), &key, b"payload").unwrap();
+        let load = |bytes: &[u8]| {
+            assert_eq!(bytes, b"payload");
+            failure()
+        };
+        for attempts in 1..3 {
+            assert!(cache.get("text", &options, load, failure).is_err());
+            let stats = cache.stats();
+            assert_eq!((stats.compiles, stats.disk_errors, stats.memory_hits), (attempts, attempts, 0));
+        }
+    }
+
+    #[test]
+    fn keys_do_not_run_into_each_other() {
+        assert_ne!(hash(&[b"ab", b"c"]), hash(&[b"a", b"bc"]));
+        assert_ne!(hash(&[b"", b"x"]), hash(&[b"x", b""]));
+    }
+
+    #[test]
+    fn an_entry_under_another_name_is_damaged() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("entry");
+        assert!(read_entry(&path, &[1; 32]).unwrap().is_none());
+        write_entry(&path, &[1; 32], b"payload").unwrap();
+        assert_eq!(read_entry(&path, &[1; 32]).unwrap().unwrap(), b"payload");
+        assert!(read_entry(&path, &[2; 32]).is_err());
+    }
+}

@@ -173,6 +173,14 @@ pub enum RuntimeError {
         /// Index of the argument.
         index: usize,
     },
+    /// An argument is donated on one device and kept on another.
+    #[error("argument {index} is donated on one of device 0 and device {device} and kept on the other")]
+    DonationPattern {
+        /// Index of the argument.
+        index: usize,
+        /// Index of the device within the launch.
+        device: usize,
+    },
     /// Arguments were given for the wrong number of devices.
     #[error("program runs on {expected} devices (replicas x partitions); arguments were given for {found}")]
     DeviceCount {
@@ -208,8 +216,9 @@ impl PluginError {
 
     pub(crate) fn new(call: &'static str, code: ErrorCode, mut message: String) -> Self {
         if message.len() > Self::MAX_MESSAGE {
-            let more = message.len() - Self::MAX_MESSAGE;
-            message.truncate(message.floor_char_boundary(Self::MAX_MESSAGE));
+            let end = (0..=Self::MAX_MESSAGE).rev().find(|&at| message.is_char_boundary(at)).unwrap_or(0);
+            let more = message.len() - end;
+            message.truncate(end);
             message.push_str(&format!(" ... ({more} more bytes)"));
         }
         Self { call, code, message }
@@ -295,4 +304,17 @@ codes! {
     DataLoss = 15 "data loss",
     /// The caller is not authenticated.
     Unauthenticated = 16 "unauthenticated",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_messages_are_cut_between_characters() {
+        let error = PluginError::new("call", ErrorCode::from_raw(3), "é".repeat(PluginError::MAX_MESSAGE));
+        assert!(error.message().ends_with("é ... (4096 more bytes)"), "{}", &error.message()[4080..]);
+        assert_eq!(error.code(), ErrorCode::InvalidArgument);
+        assert_eq!(ErrorCode::from_raw(99).to_string(), "code 99");
+    }
 }

@@ -2,8 +2,8 @@ use std::fmt;
 
 use super::buffer::Buffer;
 use super::error::RuntimeError;
-use super::execution::{Execution, wait_all};
-use super::ffi::handles::{Launched, MemoryStats, RawBuffer, RawExecutable};
+use super::execution::Execution;
+use super::ffi::handles::{Launched, MemoryStats, RawBuffer, RawEvent, RawExecutable};
 use super::signature::Signature;
 
 /// An argument of a launch.
@@ -36,6 +36,8 @@ pub struct Executable {
     raw: RawExecutable,
     signature: Option<Signature>,
     devices: usize,
+    /// Each device may hold a share of what the text declares.
+    partitioned: bool,
 }
 
 impl Executable {
@@ -44,12 +46,12 @@ impl Executable {
         for (index, dtype) in raw.output_dtypes().unwrap_or_default().into_iter().enumerate() {
             dtype.map_err(|code| RuntimeError::OutputElementType { index, code })?;
         }
-        let devices = raw.num_devices()?;
+        let (replicas, partitions) = raw.grid()?;
         let signature = Signature::parse(mlir);
         if signature.is_none() {
             tracing::debug!("no readable @main in the program text: only the plugin checks its arguments");
         }
-        Ok(Self { raw, signature, devices })
+        Ok(Self { raw, signature, devices: replicas * partitions, partitioned: partitions > 1 })
     }
 
     /// Parameter types, where the program text has a readable `@main`.
@@ -97,18 +99,8 @@ impl Executable {
         &self,
         arguments: impl IntoIterator<Item = Arg<'a>>,
     ) -> Result<Execution, RuntimeError> {
-        if self.devices != 1 {
-            return Err(RuntimeError::DeviceCount { expected: self.devices, found: 1 });
-        }
-        let arguments: Vec<Arg<'a>> = arguments.into_iter().collect();
-        let buffers: Vec<&Buffer> = arguments.iter().map(Arg::buffer).collect();
-        let keep: Vec<i64> = (0i64..)
-            .zip(&arguments)
-            .filter_map(|(index, argument)| matches!(argument, Arg::Keep(_)).then_some(index))
-            .collect();
-        let (mut outputs, events) = self.start(&[buffers], &keep)?;
-        let outputs = outputs.pop().unwrap_or_default();
-        Ok(Execution::new(outputs, events, self.raw.client().clone()))
+        let (mut outputs, events) = self.start(vec![arguments.into_iter().collect()])?;
+        Ok(Execution::new(outputs.pop().unwrap_or_default(), events, self.raw.client().clone()))
     }
 
     /// Runs it on all its devices and waits for all of them. `arguments[d]` are those of device `d`, which lie there;
@@ -117,32 +109,49 @@ impl Executable {
     /// # Errors
     /// As for [`Executable::run`], and if the number of argument lists is not the number of devices.
     pub fn run_sharded(&self, arguments: &[Vec<&Buffer>]) -> Result<Vec<Vec<Buffer>>, RuntimeError> {
+        let keep = arguments.iter().map(|row| row.iter().map(|&buffer| Arg::Keep(buffer)).collect());
+        self.launch_sharded(keep.collect())?.wait()
+    }
+
+    /// Starts it on all its devices: [`Executable::run_sharded`] with donation and without waiting.
+    ///
+    /// # Errors
+    /// As for [`Executable::run_sharded`], and if an argument is donated on one device and kept on another.
+    pub fn launch_sharded(
+        &self,
+        arguments: Vec<Vec<Arg<'_>>>,
+    ) -> Result<Execution<Vec<Vec<Buffer>>>, RuntimeError> {
+        let (outputs, events) = self.start(arguments)?;
+        Ok(Execution::new(outputs, events, self.raw.client().clone()))
+    }
+
+    fn start(&self, arguments: Vec<Vec<Arg<'_>>>) -> Result<(Vec<Vec<Buffer>>, Vec<RawEvent>), RuntimeError> {
         if arguments.len() != self.devices {
             return Err(RuntimeError::DeviceCount { expected: self.devices, found: arguments.len() });
         }
-        let width = arguments.first().map_or(0, Vec::len);
-        let keep: Vec<i64> = (0i64..).take(width).collect();
-        let (outputs, events) = self.start(arguments, &keep)?;
-        wait_all(events)?;
-        Ok(outputs)
-    }
-
-    fn start(
-        &self,
-        arguments: &[Vec<&Buffer>],
-        keep: &[i64],
-    ) -> Result<(Vec<Vec<Buffer>>, Vec<super::ffi::handles::RawEvent>), RuntimeError> {
+        let mut rows: Vec<Vec<&RawBuffer>> = Vec::with_capacity(arguments.len());
         for (device, row) in arguments.iter().enumerate() {
             self.check(device, row)?;
+            rows.push(row.iter().map(|argument| argument.buffer().raw()).collect());
         }
+        // The plugin takes one list for all devices.
+        let kept =
+            |row: &[Arg<'_>]| row.iter().map(|argument| matches!(argument, Arg::Keep(_))).collect::<Vec<_>>();
+        let pattern = arguments.first().map(|row| kept(row)).unwrap_or_default();
+        for (device, row) in arguments.iter().enumerate() {
+            if let Some(index) = kept(row).iter().zip(&pattern).position(|(a, b)| a != b) {
+                return Err(RuntimeError::DonationPattern { index, device });
+            }
+        }
+        let keep: Vec<i64> =
+            (0i64..).zip(&pattern).filter_map(|(index, kept)| kept.then_some(index)).collect();
         tracing::trace!(
-            devices = arguments.len(),
-            arguments = arguments.first().map_or(0, Vec::len),
+            devices = rows.len(),
+            arguments = pattern.len(),
+            donated = pattern.len() - keep.len(),
             "launch"
         );
-        let rows: Vec<Vec<&RawBuffer>> =
-            arguments.iter().map(|row| row.iter().map(|buffer| buffer.raw()).collect()).collect();
-        let Launched { outputs, events } = self.raw.execute(&rows, keep)?;
+        let Launched { outputs, events } = self.raw.execute(&rows, &keep)?;
         let outputs: Result<Vec<Vec<Buffer>>, RuntimeError> = outputs
             .into_iter()
             .map(|row| row.into_iter().enumerate().map(|(index, raw)| Buffer::output(raw, index)).collect())
@@ -157,9 +166,9 @@ impl Executable {
     }
 
     /// Compares a device's arguments with the parameters.
-    fn check(&self, device: usize, arguments: &[&Buffer]) -> Result<(), RuntimeError> {
+    fn check(&self, device: usize, arguments: &[Arg<'_>]) -> Result<(), RuntimeError> {
         for (index, argument) in arguments.iter().enumerate() {
-            if argument.is_deleted() {
+            if argument.buffer().is_deleted() {
                 return Err(RuntimeError::ArgumentDeleted { index });
             }
         }
@@ -172,14 +181,13 @@ impl Executable {
                 device,
             });
         }
-        // Several devices may each hold a share of what the text declares.
-        let sharded = self.devices > 1;
         for (index, (parameter, argument)) in parameters.iter().zip(arguments).enumerate() {
+            let argument = argument.buffer();
             if !parameter.takes_dtype(argument.dtype()) {
                 let expected = parameter.element().to_owned();
                 return Err(RuntimeError::ArgumentDType { index, expected, found: argument.dtype() });
             }
-            if !parameter.takes_dims(argument.dims(), sharded) {
+            if !parameter.takes_dims(argument.dims(), self.partitioned) {
                 let expected = parameter.spelled().to_owned();
                 return Err(RuntimeError::ArgumentShape { index, expected, found: argument.dims().to_vec() });
             }

@@ -12,25 +12,27 @@ use super::ffi::handles::{RawClient, RawEvent};
 ///
 /// Wait for it with [`Execution::wait`], or with `.await` in any async runtime. Dropped without, it runs on, and its
 /// error shows where an output is read.
+///
+/// `O` is the list of outputs, or for [`Executable::launch_sharded`](super::Executable::launch_sharded) one list a device.
 #[must_use = "a failed launch shows only when it is waited for or its outputs are read"]
-pub struct Execution {
-    outputs: Vec<Buffer>,
+pub struct Execution<O = Vec<Buffer>> {
+    outputs: O,
     events: Vec<RawEvent>,
     client: Arc<RawClient>,
 }
 
-impl Execution {
-    pub(crate) fn new(outputs: Vec<Buffer>, events: Vec<RawEvent>, client: Arc<RawClient>) -> Self {
+impl<O: Default> Execution<O> {
+    pub(crate) fn new(outputs: O, events: Vec<RawEvent>, client: Arc<RawClient>) -> Self {
         Self { outputs, events, client }
     }
 
     /// The outputs, whose contents may not be there yet.
-    pub fn outputs(&self) -> &[Buffer] {
+    pub fn outputs(&self) -> &O {
         &self.outputs
     }
 
     /// The outputs, without waiting.
-    pub fn into_outputs(mut self) -> Vec<Buffer> {
+    pub fn into_outputs(mut self) -> O {
         std::mem::take(&mut self.outputs)
     }
 
@@ -43,43 +45,39 @@ impl Execution {
     ///
     /// # Errors
     /// The first device's error, if any.
-    pub fn wait(mut self) -> Result<Vec<Buffer>, RuntimeError> {
-        wait_all(std::mem::take(&mut self.events))?;
+    pub fn wait(mut self) -> Result<O, RuntimeError> {
+        // All are waited for, also after one has failed.
+        let results: Vec<_> = self.events.drain(..).map(|event| event.wait()).collect();
+        results.into_iter().collect::<Result<(), RuntimeError>>()?;
         Ok(std::mem::take(&mut self.outputs))
     }
 }
 
-/// Waits for every event, then reports the first error.
-pub(crate) fn wait_all(events: Vec<RawEvent>) -> Result<(), RuntimeError> {
-    let results: Vec<_> = events.iter().map(RawEvent::wait).collect();
-    results.into_iter().collect()
-}
-
-impl Drop for Execution {
+impl<O> Drop for Execution<O> {
     fn drop(&mut self) {
         self.client.detach(self.events.drain(..));
     }
 }
 
-impl fmt::Debug for Execution {
+impl<O: fmt::Debug> fmt::Debug for Execution<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Execution").field("outputs", &self.outputs).finish_non_exhaustive()
     }
 }
 
-impl IntoFuture for Execution {
-    type Output = Result<Vec<Buffer>, RuntimeError>;
-    type IntoFuture = Completion;
+impl<O: Default + Unpin> IntoFuture for Execution<O> {
+    type Output = Result<O, RuntimeError>;
+    type IntoFuture = Completion<O>;
 
-    fn into_future(self) -> Completion {
+    fn into_future(self) -> Completion<O> {
         Completion { execution: self, progress: None }
     }
 }
 
 /// The future of an [`Execution`]. It needs no particular async runtime; dropping it leaves the launch running.
 #[must_use = "futures do nothing unless polled"]
-pub struct Completion {
-    execution: Execution,
+pub struct Completion<O = Vec<Buffer>> {
+    execution: Execution<O>,
     /// Present once the plugin was asked to report.
     progress: Option<Arc<Mutex<Progress>>>,
 }
@@ -105,8 +103,8 @@ impl Progress {
     }
 }
 
-impl Future for Completion {
-    type Output = Result<Vec<Buffer>, RuntimeError>;
+impl<O: Default + Unpin> Future for Completion<O> {
+    type Output = Result<O, RuntimeError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;

@@ -212,4 +212,13 @@ mod tests {
             assert_eq!(spelled(text), None, "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(tail in "[@:,x%?0-9a-z<>(){}\\[\\]\"/\\\\ \né-]{0,80}") {
+            let _ = Signature::parse(&tail);
+            let _ = Signature::parse(&format!("func.func @main({tail}"));
+            let _ = Signature::parse(&format!("func.func @main(%a: tensor<{tail}"));
+        }
+    }
 }

@@ -87,8 +87,9 @@ pub fn batches(page_size: usize) -> impl Strategy<Value = Batch> {
     let shapes = prop_oneof![
         prop::collection::vec(scoring(), 1..=2),
         prop::collection::vec(decode(), 1..=16),
-        prop::collection::vec(chunk(), 1..=2),
+        chunk().prop_map(|g| vec![g]),
         prop::collection::vec(tiny(), 1..=24),
+        prop::collection::vec(aligned(), 1..=4),
         prop::collection::vec(prop_oneof![scoring(), decode(), chunk(), tiny()], 1..=4),
     ];
     (shapes, any::<u64>()).prop_map(move |(mut shapes, seed)| {
@@ -121,11 +122,25 @@ fn decode() -> impl Strategy<Value = GroupShape> {
 }
 
 fn chunk() -> impl Strategy<Value = GroupShape> {
-    (prefix_len(), prop::collection::vec(1..=300usize, 1..=2), any::<bool>())
-        .prop_map(|(prefix_len, segments, lead)| GroupShape { prefix_len, lead, segments })
+    let segments = prop_oneof![
+        2 => prop::collection::vec(1..=90usize, 1..=2),
+        1 => (1..=280usize).prop_map(|len| vec![len]),
+    ];
+    (prefix_len(), segments, any::<bool>()).prop_map(|(prefix_len, segments, lead)| GroupShape {
+        prefix_len,
+        lead,
+        segments,
+    })
 }
 
 fn tiny() -> impl Strategy<Value = GroupShape> {
     (0..=20usize, prop::collection::vec(0..=3usize, 1..=3), any::<bool>())
+        .prop_map(|(prefix_len, segments, lead)| GroupShape { prefix_len, lead, segments })
+}
+
+/// Segments that end where tiles end.
+fn aligned() -> impl Strategy<Value = GroupShape> {
+    let len = prop::sample::select(vec![8usize, 16, 32, 64, 128]);
+    (prefix_len(), prop::collection::vec(len, 1..=4), any::<bool>())
         .prop_map(|(prefix_len, segments, lead)| GroupShape { prefix_len, lead, segments })
 }

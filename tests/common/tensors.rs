@@ -1,25 +1,22 @@
 use half::bf16;
 use ndarray::{Array, Array3, Array5, Axis, Dimension, ShapeBuilder, s};
 use tpu_rpa::reference::AttentionInputs;
-use tpu_rpa::spec::{AttentionSpec, DType};
+use tpu_rpa::spec::AttentionSpec;
 
 use super::{Batch, Random};
 
 /// Element type of the tensors of a test.
 pub trait Element: Copy + Into<f32> + Into<f64> + std::fmt::Debug + 'static {
-    const DTYPE: DType;
     fn from_f32(x: f32) -> Self;
 }
 
 impl Element for f32 {
-    const DTYPE: DType = DType::F32;
     fn from_f32(x: f32) -> Self {
         x
     }
 }
 
 impl Element for bf16 {
-    const DTYPE: DType = DType::Bf16;
     fn from_f32(x: f32) -> Self {
         bf16::from_f32(x)
     }

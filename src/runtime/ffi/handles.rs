@@ -380,6 +380,7 @@ impl RawBuffer {
                 .call::<PJRT_Buffer_Dimensions_Args>(|args| args.buffer = self.ptr.as_ptr())?;
             slice(args.dims, args.num_dims)
         };
+        // Dimensions are bounds, also where a program has dynamic ones: never negative.
         Ok(dims.iter().map(|&dim| usize::try_from(dim).unwrap_or(0)).collect())
     }
 
@@ -570,8 +571,8 @@ impl RawExecutable {
         self.outputs
     }
 
-    /// Replicas times partitions.
-    pub(crate) fn num_devices(&self) -> Result<usize, RuntimeError> {
+    /// Replicas and partitions.
+    pub(crate) fn grid(&self) -> Result<(usize, usize), RuntimeError> {
         let (table, program) = (self.client.table, self.program.as_ptr());
         // SAFETY: `program` is alive.
         unsafe {
@@ -579,7 +580,7 @@ impl RawExecutable {
                 table.call::<PJRT_Executable_NumReplicas_Args>(|args| args.executable = program)?;
             let partitions =
                 table.call::<PJRT_Executable_NumPartitions_Args>(|args| args.executable = program)?;
-            Ok(replicas.num_replicas.saturating_mul(partitions.num_partitions))
+            Ok((replicas.num_replicas, partitions.num_partitions))
         }
     }
 

@@ -1,0 +1,282 @@
+//! Hostile numbers at every door of `spec` and `batch`: each gives its documented error, never a panic, and
+//! leaves the planner as good as new.
+
+use tpu_rpa::batch::{BatchError, Group, KvSlots, Planner, Tiling};
+use tpu_rpa::spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelSet, SpecError};
+
+const PAGE_SIZE: usize = 16;
+const POOL_PAGES: usize = 8;
+const MAX_TOKENS: usize = 1000;
+
+fn planner() -> Planner {
+    let tiling = Tiling::new(64, 64, 32, PAGE_SIZE).unwrap();
+    Planner::new(PAGE_SIZE, POOL_PAGES, tiling).unwrap().with_max_tokens(MAX_TOKENS)
+}
+
+fn group(prefix_len: i32, pages: &'static [i32], cu_seg_lens: &'static [i32]) -> Group<'static> {
+    Group { prefix_len, pages, cu_seg_lens, lead: false }
+}
+
+/// A valid group of ten tokens.
+const TEN: Group<'static> = Group { prefix_len: 20, pages: &[3, 5], cu_seg_lens: &[0, 4, 10], lead: true };
+
+#[test]
+fn every_hostile_batch_gives_its_error_and_harms_nothing() {
+    use BatchError::*;
+    let too_many = |found| TooManyTokens { found, max_tokens: MAX_TOKENS };
+    let too_few =
+        |prefix_len, needed, given| TooFewPages { group: 0, prefix_len, page_size: PAGE_SIZE, needed, given };
+    let out_of_range = |at, page| PageOutOfRange { group: 0, at, page, pool_pages: POOL_PAGES };
+    let start = |group, found, expected| GroupStart { group, found, expected };
+    let cases: Vec<(&str, usize, Vec<Group<'_>>, BatchError)> = vec![
+        ("no groups", 10, vec![], NoGroups),
+        ("no tokens", 0, vec![TEN], NoTokens),
+        ("one token above the limit", MAX_TOKENS + 1, vec![TEN], too_many(MAX_TOKENS + 1)),
+        ("endless tokens", usize::MAX, vec![TEN], too_many(usize::MAX)),
+        ("negative prefix", 10, vec![group(-1, &[0], &[0, 10])], NegativePrefix { group: 0, prefix_len: -1 }),
+        (
+            "most negative prefix",
+            10,
+            vec![group(i32::MIN, &[0], &[0, 10])],
+            NegativePrefix { group: 0, prefix_len: i32::MIN },
+        ),
+        ("prefix without pages", 10, vec![group(1, &[], &[0, 10])], too_few(1, 1, 0)),
+        ("prefix one token beyond its page", 10, vec![group(17, &[1], &[0, 10])], too_few(17, 2, 1)),
+        ("longest prefix", 10, vec![group(i32::MAX, &[1], &[0, 10])], too_few(i32::MAX as usize, 1 << 27, 1)),
+        ("negative page", 10, vec![group(16, &[-1], &[0, 10])], out_of_range(0, -1)),
+        ("most negative page", 10, vec![group(20, &[1, i32::MIN], &[0, 10])], out_of_range(1, i32::MIN)),
+        ("first page behind the pool", 10, vec![group(16, &[8], &[0, 10])], out_of_range(0, 8)),
+        ("greatest page", 10, vec![group(33, &[1, 2, i32::MAX], &[0, 10])], out_of_range(2, i32::MAX)),
+        (
+            "page named twice",
+            10,
+            vec![group(48, &[4, 2, 4], &[0, 10])],
+            RepeatedPage { group: 0, at: 2, page: 4 },
+        ),
+        ("no offsets", 10, vec![group(0, &[], &[])], NoSegments { group: 0, offsets: 0 }),
+        ("one offset", 10, vec![group(0, &[], &[0])], NoSegments { group: 0, offsets: 1 }),
+        ("late start", 10, vec![group(0, &[], &[1, 10])], start(0, 1, 0)),
+        ("negative start", 10, vec![group(0, &[], &[-1, 10])], start(0, -1, 0)),
+        ("most negative start", 10, vec![group(0, &[], &[i32::MIN, 10])], start(0, i32::MIN, 0)),
+        ("greatest start", 10, vec![group(0, &[], &[i32::MAX, i32::MAX])], start(0, i32::MAX, 0)),
+        ("gap between groups", 20, vec![TEN, group(0, &[], &[11, 20])], start(1, 11, 10)),
+        ("groups that overlap", 20, vec![TEN, group(0, &[], &[9, 20])], start(1, 9, 10)),
+        ("groups in the wrong order", 20, vec![group(0, &[], &[10, 20]), TEN], start(0, 10, 0)),
+        (
+            "decreasing offsets",
+            10,
+            vec![group(0, &[], &[0, 6, 5, 10])],
+            DecreasingOffsets { group: 0, at: 2, before: 6, found: 5 },
+        ),
+        (
+            "negative offset",
+            10,
+            vec![group(0, &[], &[0, -1, 10])],
+            DecreasingOffsets { group: 0, at: 1, before: 0, found: -1 },
+        ),
+        (
+            "offsets that fall as far as they can",
+            10,
+            vec![group(0, &[], &[0, i32::MAX, i32::MIN])],
+            DecreasingOffsets { group: 0, at: 2, before: i32::MAX, found: i32::MIN },
+        ),
+        (
+            "end behind the batch",
+            10,
+            vec![group(0, &[], &[0, 11])],
+            OffsetBeyondTotal { group: 0, found: 11, total_tokens: 10 },
+        ),
+        (
+            "greatest end",
+            10,
+            vec![group(0, &[], &[0, 5, i32::MAX])],
+            OffsetBeyondTotal { group: 0, found: i32::MAX as usize, total_tokens: 10 },
+        ),
+        (
+            "second group behind the batch",
+            15,
+            vec![TEN, group(0, &[], &[10, 16])],
+            OffsetBeyondTotal { group: 1, found: 16, total_tokens: 15 },
+        ),
+        ("total above the groups'", 11, vec![TEN], TotalMismatch { found: 10, total_tokens: 11 }),
+        (
+            "only empty groups",
+            10,
+            vec![group(0, &[], &[0, 0]), group(0, &[], &[0, 0])],
+            TotalMismatch { found: 0, total_tokens: 10 },
+        ),
+        (
+            "bad second group",
+            20,
+            vec![TEN, group(-5, &[], &[10, 20])],
+            NegativePrefix { group: 1, prefix_len: -5 },
+        ),
+    ];
+    let expected = planner().plan(10, &[TEN]).unwrap();
+    let mut planner = planner();
+    for (name, total_tokens, groups, error) in cases {
+        assert_eq!(planner.plan(total_tokens, &groups), Err(error), "{name}");
+        assert_eq!(planner.plan(10, &[TEN]).as_ref(), Ok(&expected), "the batch after: {name}");
+    }
+}
+
+#[test]
+fn an_empty_pool_serves_batches_without_prefix() {
+    let tiling = Tiling::new(64, 64, 32, PAGE_SIZE).unwrap();
+    let mut planner = Planner::new(PAGE_SIZE, 0, tiling).unwrap();
+    let refused = planner.plan(10, &[group(1, &[0], &[0, 10])]);
+    assert_eq!(refused, Err(BatchError::PageOutOfRange { group: 0, at: 0, page: 0, pool_pages: 0 }));
+    assert!(planner.plan(10, &[group(0, &[0], &[0, 10])]).is_ok());
+}
+
+#[test]
+fn positions_end_at_the_greatest_i32() {
+    let (page_size, pool_pages) = (1024, i32::MAX as usize / 1024);
+    let tiling = Tiling::new(256, 1 << 16, 128, page_size).unwrap();
+    let mut planner = Planner::new(page_size, pool_pages, tiling).unwrap();
+    let pages: Vec<i32> = (0..pool_pages as i32).collect();
+    let prefix_len = (pool_pages * page_size) as i32;
+    let long = |cu_seg_lens| Group { prefix_len, pages: &pages, cu_seg_lens, lead: false };
+
+    let refused = planner.plan(1024, &[long(&[0, 1024])]);
+    assert_eq!(refused, Err(BatchError::PositionOverflow { group: 0, length: 1 << 31 }));
+    let plan = planner.plan(1023, &[long(&[0, 1023])]).unwrap();
+    assert_eq!(plan.positions()[1022], i32::MAX - 1);
+}
+
+#[test]
+fn metadata_has_a_limit() {
+    let groups = [TEN];
+    let whole = planner().plan(10, &groups).unwrap();
+    let words = whole.meta().len();
+    assert_eq!(planner().with_max_meta_words(words).plan(10, &groups).as_ref(), Ok(&whole));
+    for max_words in [words - 1, 0] {
+        let refused = planner().with_max_meta_words(max_words).plan(10, &groups);
+        assert_eq!(refused, Err(BatchError::TooMuchMetadata { words, max_words }));
+    }
+}
+
+#[test]
+fn every_hostile_limit_gives_its_error() {
+    let field = |result: Result<(), BatchError>| match result {
+        Err(BatchError::Limit { field, value, .. }) => (field, value),
+        other => panic!("{other:?}"),
+    };
+    let tiling = |q, kv, own, page| field(Tiling::new(q, kv, own, page).map(drop));
+    assert_eq!(tiling(0, 64, 32, 16), ("q_tile", 0));
+    assert_eq!(tiling(48, 64, 32, 16), ("q_tile", 48));
+    assert_eq!(tiling(usize::MAX, 64, 32, 16), ("q_tile", usize::MAX));
+    assert_eq!(tiling(64, 64, 0, 16), ("own_tile", 0));
+    assert_eq!(tiling(64, 1024, 512, 16), ("own_tile", 512));
+    assert_eq!(tiling(64, 0, 32, 16), ("kv_tile", 0));
+    assert_eq!(tiling(64, 72, 32, 16), ("kv_tile", 72));
+    assert_eq!(tiling(64, 64, 32, 0), ("kv_tile", 64));
+    assert_eq!(tiling(64, 16, 32, 16), ("kv_tile", 16));
+    assert_eq!(tiling(64, 1 << 17, 32, 16), ("kv_tile", 1 << 17));
+    assert_eq!(tiling(64, usize::MAX - 15, 32, 16), ("kv_tile", usize::MAX - 15));
+
+    let good = Tiling::new(64, 64, 32, 16).unwrap();
+    let planner = |page_size, pool| field(Planner::new(page_size, pool, good).map(drop));
+    assert_eq!(planner(0, 8), ("page_size", 0));
+    assert_eq!(planner(128, 8), ("page_size", 128));
+    assert_eq!(planner(16, 1 << 27), ("pool_pages", 1 << 27));
+    assert_eq!(planner(16, usize::MAX), ("pool_pages", usize::MAX));
+}
+
+#[test]
+fn every_hostile_slot_list_gives_its_error() {
+    use BatchError::*;
+    let mut planner = planner();
+    // Slots 48..64 of page 3 and 80..84 of page 5 hold the prefix.
+    let plan = planner.plan(10, &[TEN]).unwrap();
+    let capacity = PAGE_SIZE * POOL_PAGES;
+    let slots_but = |at: usize, slot| {
+        let mut slots: Vec<i32> = (0..10).collect();
+        slots[at] = slot;
+        slots
+    };
+    let cases = [
+        (vec![], SlotCount { found: 0, tokens: 10 }),
+        (vec![-1; 16], SlotCount { found: 16, tokens: 10 }),
+        (slots_but(3, -2), SlotOutOfRange { at: 3, slot: -2, capacity }),
+        (slots_but(0, i32::MIN), SlotOutOfRange { at: 0, slot: i32::MIN, capacity }),
+        (slots_but(9, 128), SlotOutOfRange { at: 9, slot: 128, capacity }),
+        (slots_but(9, i32::MAX), SlotOutOfRange { at: 9, slot: i32::MAX, capacity }),
+        (slots_but(7, 2), RepeatedSlot { at: 7, first: 2, slot: 2 }),
+        (slots_but(4, 63), WriteToPrefix { at: 4, slot: 63, page: 3 }),
+        (slots_but(4, 83), WriteToPrefix { at: 4, slot: 83, page: 5 }),
+    ];
+    for (slots, error) in cases {
+        assert_eq!(KvSlots::new(&planner, &plan, &slots), Err(error), "{slots:?}");
+    }
+    // The rest of a prefix's last page is free, and -1 may repeat.
+    let good = [84, 85, 86, -1, -1, 0, 127, 1, 2, 3];
+    let slots = KvSlots::new(&planner, &plan, &good).unwrap();
+    assert_eq!(slots.slots()[..10], good);
+    assert!(slots.slots()[10..].iter().all(|&slot| slot == -1));
+    assert_eq!(slots.slots().len(), plan.bucket().tokens);
+}
+
+#[test]
+fn a_plan_of_another_pool_takes_no_slots() {
+    let tiling = Tiling::new(64, 64, 32, PAGE_SIZE).unwrap();
+    let plan = planner().plan(10, &[TEN]).unwrap();
+    let smaller = Planner::new(PAGE_SIZE, 2, tiling).unwrap();
+    let error = BatchError::OtherPool {
+        page_size: PAGE_SIZE,
+        pool_pages: 2,
+        plan_page_size: PAGE_SIZE,
+        plan_pool_pages: POOL_PAGES,
+    };
+    assert_eq!(KvSlots::new(&smaller, &plan, &[-1; 10]), Err(error));
+}
+
+#[test]
+fn every_hostile_spec_gives_its_error() {
+    use SpecError::*;
+    let base = || AttentionSpec::builder(8, 2, 64);
+    let max = i32::MAX as usize;
+    let zero = |field| Zero { field };
+    assert_eq!(AttentionSpec::builder(0, 2, 64).build(), Err(zero("q_heads")));
+    assert_eq!(AttentionSpec::builder(8, 0, 64).build(), Err(zero("kv_heads")));
+    assert_eq!(AttentionSpec::builder(8, 3, 64).build(), Err(HeadRatio { q_heads: 8, kv_heads: 3 }));
+    assert_eq!(AttentionSpec::builder(2, 8, 64).build(), Err(HeadRatio { q_heads: 2, kv_heads: 8 }));
+    assert_eq!(base().sliding_window(0).build(), Err(zero("sliding_window")));
+
+    let out_of_range = |result: Result<AttentionSpec, SpecError>| match result {
+        Err(OutOfRange { field, .. }) => field,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(out_of_range(AttentionSpec::builder(max + 1, 1, 64).build()), "q_heads");
+    assert_eq!(out_of_range(AttentionSpec::builder(8, usize::MAX, 64).build()), "kv_heads");
+    assert_eq!(out_of_range(base().sliding_window(u32::MAX).build()), "sliding_window");
+    for bad in [0.0, -1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        assert_eq!(out_of_range(base().scale(bad).build()), "scale");
+        assert_eq!(out_of_range(base().soft_cap(bad).build()), "soft_cap");
+    }
+
+    let unsupported = |result: Result<AttentionSpec, SpecError>| match result {
+        Err(Unsupported { field, .. }) => field,
+        other => panic!("{other:?}"),
+    };
+    for head_dim in [0, 1, 96, 512, usize::MAX] {
+        assert_eq!(unsupported(AttentionSpec::builder(8, 2, head_dim).build()), "head_dim");
+    }
+    for page_size in [0, 4, 24, 2048, usize::MAX] {
+        assert_eq!(unsupported(base().page_size(page_size).build()), "page_size");
+    }
+    assert_eq!(unsupported(base().dtype(DType::I32).build()), "dtype");
+
+    assert_eq!(KvWriteSpec::new(0, 64, 16, DType::F32), Err(zero("kv_heads")));
+    assert_eq!(KvWriteSpec::new(2, 0, 16, DType::F32), Err(zero("head_dim")));
+    assert!(matches!(KvWriteSpec::new(2, 64, 0, DType::F32), Err(Unsupported { field: "page_size", .. })));
+    assert!(matches!(KvWriteSpec::new(2, 64, 16, DType::I32), Err(Unsupported { field: "dtype", .. })));
+
+    let labels = |hidden, vocab, labels| LabelLogprobsSpec::new(hidden, vocab, labels, DType::F32);
+    assert_eq!(labels(0, 10, LabelSet::Shared(2)), Err(zero("hidden")));
+    assert_eq!(labels(8, 0, LabelSet::Shared(2)), Err(zero("vocab")));
+    assert_eq!(labels(8, 10, LabelSet::PerRow(0)), Err(zero("labels")));
+    assert!(matches!(labels(8, max + 1, LabelSet::Shared(2)), Err(OutOfRange { field: "vocab", .. })));
+    let of_i32 = LabelLogprobsSpec::new(8, 10, LabelSet::Shared(2), DType::I32);
+    assert!(matches!(of_i32, Err(Unsupported { field: "dtype", .. })));
+}

@@ -1,0 +1,336 @@
+//! The portable attention kernel on a real PJRT device, against the f64 reference and its own promises.
+#![cfg(feature = "runtime")]
+
+#[path = "common/mod.rs"]
+mod common;
+#[path = "common/device.rs"]
+mod device;
+
+use std::collections::HashSet;
+
+use common::{Batch, GroupShape, Random, Tensors, batches, specs, tilings};
+use device::DeviceElement;
+use half::bf16;
+use ndarray::{Array3, s};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use tpu_rpa::batch::{Plan, Tiling};
+use tpu_rpa::kernels::{self, KernelError};
+use tpu_rpa::reference::{self, Rounding, relative_error};
+use tpu_rpa::runtime::CompileOptions;
+use tpu_rpa::spec::{AttentionSpec, DType};
+
+/// Compares one call with the f64 reference; returns (error, error of a plain same-precision evaluation).
+fn errors<E: DeviceElement>(
+    spec: &AttentionSpec,
+    tiling: Tiling,
+    batch: &Batch,
+    rounding: Rounding,
+    seed: u64,
+) -> (f64, f64) {
+    let plan = device::plan(spec, tiling, batch);
+    let tensors = Tensors::<E>::random(spec, batch, plan.bucket().tokens, seed);
+    let found = device::attention(spec, &plan, &tensors);
+    let groups = batch.groups();
+    let exact = reference::attention(spec, &tensors.inputs(), &groups);
+    let plain = reference::attention_rounded(spec, &tensors.inputs(), &groups, rounding);
+    (relative_error(found.view(), exact.view()), relative_error(plain.view(), exact.view()))
+}
+
+/// Random specs, tilings and batches, NaN in every byte that no row may see: within twice the error of a plain
+/// evaluation in the same precision. `PROPTEST_CASES` sets the number of programs compiled.
+#[test]
+fn agrees_with_the_f64_reference() {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|c| c.parse().ok()).unwrap_or(24);
+    let mut runner =
+        TestRunner::new(ProptestConfig { cases, max_shrink_iters: 20, ..ProptestConfig::default() });
+    let strategy = specs().prop_flat_map(|spec| {
+        let page_size = spec.page_size();
+        (Just(spec), tilings(page_size), prop::collection::vec(batches(page_size), 3), any::<u64>())
+    });
+    let outcome = runner.run(&strategy, |(spec, tiling, batches, seed)| {
+        for batch in &batches {
+            let (error, plain) = match spec.dtype() {
+                DType::F32 => errors::<f32>(&spec, tiling, batch, Rounding::F32, seed),
+                _ => errors::<bf16>(&spec, tiling, batch, Rounding::Bf16Result, seed),
+            };
+            // A plain evaluation may be exact by luck on a few rows: allow half a unit in the last place of f32.
+            let bound = 2.0 * plain + 3e-7;
+            prop_assert!(error <= bound, "relative error {error:e}, bound {bound:e}");
+        }
+        Ok(())
+    });
+    if let Err(e) = outcome {
+        panic!("{e}");
+    }
+}
+
+fn spec(q_heads: usize, kv_heads: usize, head_dim: usize) -> AttentionSpec {
+    AttentionSpec::builder(q_heads, kv_heads, head_dim).build().unwrap()
+}
+
+fn scoring(prefix_len: usize, lead: usize, items: &[usize]) -> Batch {
+    let segments = [&[lead], items].concat();
+    Batch::new(16, &[GroupShape { prefix_len, lead: true, segments }], 7)
+}
+
+fn bits(a: &Array3<f32>, rows: std::ops::Range<usize>) -> Vec<u32> {
+    a.slice(s![rows, .., ..]).iter().map(|x| x.to_bits()).collect()
+}
+
+#[test]
+fn a_row_that_sees_one_key_returns_its_v_bit_for_bit() {
+    let spec = spec(6, 2, 64);
+    let tiling = kernels::default_tiling(16).unwrap();
+    let shapes: Vec<_> =
+        (0..40).map(|_| GroupShape { prefix_len: 0, lead: false, segments: vec![1, 1] }).collect();
+    let batch = Batch::new(16, &shapes, 1);
+    let plan = device::plan(&spec, tiling, &batch);
+    let tensors = Tensors::<f32>::random(&spec, &batch, plan.bucket().tokens, 3);
+    let found = device::attention(&spec, &plan, &tensors);
+    for row in 0..batch.total_tokens {
+        for head in 0..6 {
+            let v = tensors.v.slice(s![row, head / 3, ..]);
+            assert!(found.slice(s![row, head, ..]).iter().zip(v).all(|(a, b)| a.to_bits() == b.to_bits()));
+        }
+    }
+}
+
+/// Hidden keys vanish only where exp(-inf) is exactly 0 and NaN is dropped by a select: asked of old plugins too.
+#[test]
+fn older_plugins_give_the_same_exactness() {
+    let spec = spec(6, 2, 64);
+    let mut shapes = vec![GroupShape { prefix_len: 40, lead: true, segments: vec![30, 20, 1, 20] }];
+    shapes.extend((0..9).map(|_| GroupShape { prefix_len: 0, lead: false, segments: vec![1] }));
+    let batch = Batch::new(16, &shapes, 1);
+    let plan = device::plan(&spec, kernels::default_tiling(16).unwrap(), &batch);
+    let tensors = Tensors::<f32>::random(&spec, &batch, plan.bucket().tokens, 3);
+    let exact = reference::attention(&spec, &tensors.inputs(), &batch.groups());
+    for client in device::older_clients() {
+        let found = device::attention_on(&client, &spec, &plan, &tensors);
+        assert!(relative_error(found.view(), exact.view()) < 2e-6, "{}", client.platform_version());
+        for row in 71..80 {
+            for head in 0..6 {
+                let v = tensors.v.slice(s![row, head / 3, ..]);
+                assert!(
+                    found.slice(s![row, head, ..]).iter().zip(v).all(|(a, b)| a.to_bits() == b.to_bits())
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn constant_v_is_returned() {
+    let spec = spec(4, 2, 128);
+    let batch = scoring(300, 77, &[20, 1, 0, 33, 300]);
+    let plan = device::plan(&spec, kernels::default_tiling(16).unwrap(), &batch);
+    let mut tensors = Tensors::<f32>::random(&spec, &batch, plan.bucket().tokens, 3);
+    tensors.v.slice_mut(s![..batch.total_tokens, .., ..]).fill(0.75);
+    tensors.kv_pages.slice_mut(s![.., 1, .., .., ..]).mapv_inplace(|x| if x.is_nan() { x } else { 0.75 });
+    let found = device::attention(&spec, &plan, &tensors);
+    let live = found.slice(s![..batch.total_tokens, .., ..]);
+    assert!(live.iter().all(|x| (x - 0.75).abs() < 1e-6));
+    assert!(
+        found.slice(s![batch.total_tokens.., .., ..]).iter().all(|&x| x == 0.0),
+        "padding rows are zeros"
+    );
+}
+
+/// Items of one scoring batch with what each needs to be told apart: rows of q, k, v.
+struct Scene {
+    spec: AttentionSpec,
+    lead: usize,
+    seed: u64,
+}
+
+impl Scene {
+    /// Lead rows and item `id` rows depend on nothing but the seed, the id and the length.
+    fn run(
+        &self,
+        items: &[(u64, usize)],
+        prefix_in_pages: bool,
+    ) -> (Plan, Array3<f32>, Vec<std::ops::Range<usize>>) {
+        let lens: Vec<usize> = items.iter().map(|i| i.1).collect();
+        let batch = if prefix_in_pages {
+            Batch::new(
+                16,
+                &[GroupShape { prefix_len: self.lead, lead: false, segments: lens.clone() }],
+                self.seed,
+            )
+        } else {
+            scoring(0, self.lead, &lens)
+        };
+        let plan = device::plan(&self.spec, kernels::default_tiling(16).unwrap(), &batch);
+        let rows = plan.bucket().tokens;
+        let mut tensors = Tensors::<f32>::random(&self.spec, &batch, rows, 0);
+        let mut random = Random::new(self.seed);
+        let mut lead = [&mut tensors.q, &mut tensors.k, &mut tensors.v].map(|t| {
+            let shape = (self.lead, t.shape()[1], t.shape()[2]);
+            common::normal::<f32, _, _>(shape, &mut random)
+        });
+        let mut at = if prefix_in_pages { 0 } else { self.lead };
+        if prefix_in_pages {
+            for (token, (page, slot)) in (0..self.lead).map(|t| (t, (t / 16, t % 16))) {
+                let page = batch.groups[0].pages[page] as usize;
+                for (which, rows) in [(0, &lead[1]), (1, &lead[2])] {
+                    tensors.kv_pages.slice_mut(s![page, which, .., slot, ..]).assign(&rows.slice(s![
+                        token,
+                        ..,
+                        ..
+                    ]));
+                }
+            }
+        } else {
+            for (t, rows) in [&mut tensors.q, &mut tensors.k, &mut tensors.v].into_iter().zip(&mut lead) {
+                t.slice_mut(s![..self.lead, .., ..]).assign(rows);
+            }
+        }
+        let mut ranges = Vec::new();
+        for &(id, len) in items {
+            let mut random = Random::new(self.seed ^ (id + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            for t in [&mut tensors.q, &mut tensors.k, &mut tensors.v] {
+                let shape = (len, t.shape()[1], t.shape()[2]);
+                t.slice_mut(s![at..at + len, .., ..])
+                    .assign(&common::normal::<f32, _, _>(shape, &mut random));
+            }
+            ranges.push(at..at + len);
+            at += len;
+        }
+        let out = device::attention(&self.spec, &plan, &tensors);
+        (plan, out, ranges)
+    }
+}
+
+/// Greatest relative difference of item `id`'s rows between two runs; 0 means the same bits.
+fn difference(
+    a: &Array3<f32>,
+    ra: std::ops::Range<usize>,
+    b: &Array3<f32>,
+    rb: std::ops::Range<usize>,
+) -> f64 {
+    if bits(a, ra.clone()) == bits(b, rb.clone()) {
+        return 0.0;
+    }
+    relative_error(a.slice(s![ra, .., ..]), b.slice(s![rb, .., ..]).mapv(f64::from).view())
+}
+
+#[test]
+fn an_item_keeps_its_bits_whatever_its_siblings_hold_and_however_equal_items_are_permuted() {
+    for (q_heads, kv_heads, head_dim, lead, len, n) in
+        [(16, 8, 128, 700, 20, 30), (9, 3, 64, 90, 33, 17), (4, 1, 256, 513, 5, 64)]
+    {
+        let scene = Scene { spec: spec(q_heads, kv_heads, head_dim), lead, seed: 11 };
+        let base: Vec<_> = (0..n).map(|id| (id, len)).collect();
+        let (_, first, at) = scene.run(&base, false);
+
+        let mut siblings = base.clone();
+        siblings.iter_mut().filter(|i| i.0 != 5).for_each(|i| i.0 += 1000);
+        let (_, other, _) = scene.run(&siblings, false);
+        assert_eq!(bits(&first, at[5].clone()), bits(&other, at[5].clone()), "content of siblings");
+
+        let mut order = base.clone();
+        Random::new(9).shuffle(&mut order);
+        let (_, permuted, _) = scene.run(&order, false);
+        for (place, &(id, _)) in order.iter().enumerate() {
+            assert_eq!(
+                bits(&first, at[id as usize].clone()),
+                bits(&permuted, at[place].clone()),
+                "item {id} at place {place} of {q_heads}/{kv_heads} x {head_dim}"
+            );
+        }
+    }
+}
+
+/// Number, order and packing of items of mixed lengths; lead or cached prefix. The same bits are promised where
+/// the backend's matmuls group sums by position alone; never more than 1e-6 relative.
+#[test]
+fn an_item_is_independent_of_number_order_and_packing() {
+    let mut worst: f64 = 0.0;
+    let mut same = 0;
+    let mut all = 0;
+    for (q_heads, kv_heads, head_dim, lead) in [(16, 8, 128, 700), (9, 3, 64, 90), (4, 1, 256, 513)] {
+        let scene = Scene { spec: spec(q_heads, kv_heads, head_dim), lead, seed: 5 };
+        let mut random = Random::new(1);
+        let items: Vec<(u64, usize)> = (0..40).map(|id| (id, 1 + random.below(150))).collect();
+        let (_, first, at) = scene.run(&items, false);
+        for round in 0..3 {
+            let mut chosen = items.clone();
+            random.shuffle(&mut chosen);
+            chosen.truncate(8 + 12 * round);
+            let (_, out, places) = scene.run(&chosen, round == 1);
+            for (&(id, _), place) in chosen.iter().zip(places) {
+                let d = difference(&out, place, &first, at[id as usize].clone());
+                worst = worst.max(d);
+                same += usize::from(d == 0.0);
+                all += 1;
+            }
+        }
+    }
+    println!("{same} of {all} items keep their bits; greatest relative difference {worst:e}");
+    assert!(worst <= 1e-6, "greatest relative difference {worst:e}");
+}
+
+#[test]
+fn a_new_composition_of_a_bucket_compiles_nothing() {
+    let spec = spec(4, 4, 64);
+    let tiling = kernels::default_tiling(16).unwrap();
+    let mut buckets = HashSet::new();
+    let mut texts = HashSet::new();
+    for items in
+        [vec![20; 60], vec![25; 48], vec![19; 63], vec![600, 500], vec![1200], vec![1; 1100], vec![33; 35]]
+    {
+        let batch = scoring(0, 40, &items);
+        let plan = device::plan(&spec, tiling, &batch);
+        buckets.insert(plan.bucket());
+        let tensors = Tensors::<f32>::random(&spec, &batch, plan.bucket().tokens, 3);
+        device::attention(&spec, &plan, &tensors);
+        let function =
+            kernels::attention("attention", &spec, &tiling, &plan.bucket(), batch.pool_pages.max(1));
+        texts.insert(function.unwrap().module());
+    }
+    assert_eq!((buckets.len(), texts.len()), (1, 1), "{buckets:?}");
+    let before = device::client().cache_stats();
+    device::client().compile(texts.iter().next().unwrap(), &CompileOptions::new()).unwrap();
+    let after = device::client().cache_stats();
+    assert_eq!(after.memory_hits, before.memory_hits + 1);
+}
+
+#[test]
+fn every_declared_variant_compiles_and_hostile_shapes_are_refused() {
+    use tpu_rpa::kernels::VariantShape::{Attention, KvWrite, LabelLogprobs, LabelSoftmax};
+    for variant in kernels::variants().unwrap() {
+        let function = match &variant.shape {
+            Attention(spec) => {
+                let tiling = kernels::default_tiling(spec.page_size()).unwrap();
+                let batch = Batch::new(
+                    spec.page_size(),
+                    &[GroupShape { prefix_len: 40, lead: false, segments: vec![20, 3] }],
+                    1,
+                );
+                let plan = device::plan(spec, tiling, &batch);
+                kernels::attention("k", spec, &tiling, &plan.bucket(), batch.pool_pages).unwrap()
+            }
+            KvWrite(spec) => kernels::kv_write("k", spec, 32, 4).unwrap(),
+            LabelLogprobs(spec) => kernels::label_logprobs("k", spec, 32, 4).unwrap(),
+            LabelSoftmax(spec) => kernels::label_softmax("k", spec, 32, 4).unwrap(),
+            other => panic!("{other:?} is not tested"),
+        };
+        device::client()
+            .compile(&function.module(), &CompileOptions::new())
+            .unwrap_or_else(|e| panic!("{}: {e}", variant.id));
+    }
+    let spec = spec(4, 4, 64);
+    let tiling = kernels::default_tiling(16).unwrap();
+    let bucket = device::plan(&spec, tiling, &scoring(0, 4, &[4])).bucket();
+    let refused = |name: &str, bucket: tpu_rpa::batch::Bucket, pages: usize| {
+        kernels::attention(name, &spec, &tiling, &bucket, pages).unwrap_err()
+    };
+    assert!(matches!(refused("a b", bucket, 1), KernelError::Name { .. }));
+    assert!(matches!(refused("1a", bucket, 1), KernelError::Name { .. }));
+    assert!(matches!(refused("a", bucket, 0), KernelError::Shape { field: "pool_pages", .. }));
+    let odd = tpu_rpa::batch::Bucket { tokens: bucket.tokens + 1, ..bucket };
+    assert!(matches!(refused("a", odd, 1), KernelError::Shape { field: "bucket.tokens", .. }));
+    let short = tpu_rpa::batch::Bucket { meta_words: 10, ..bucket };
+    assert!(matches!(refused("a", short, 1), KernelError::Shape { field: "bucket.meta_words", .. }));
+}

@@ -1,0 +1,40 @@
+//! libtpu: ahead-of-time compilation needs no TPU, a client does. Runs where `TPU_LIBRARY_PATH` names a libtpu and
+//! `TPU_SKIP_MDS_QUERY` is set (without it libtpu asks a metadata server for minutes).
+#![cfg(feature = "runtime")]
+
+use tpu_rpa::runtime::{Client, ClientOptions, CompileOptions, Plugin, RuntimeError};
+
+#[test]
+fn libtpu_compiles_ahead_of_time_and_says_that_there_is_no_tpu() {
+    let (Some(path), Some(_)) =
+        (std::env::var_os("TPU_LIBRARY_PATH"), std::env::var_os("TPU_SKIP_MDS_QUERY"))
+    else {
+        eprintln!("SKIPPED: TPU_LIBRARY_PATH and TPU_SKIP_MDS_QUERY are not both set");
+        return;
+    };
+    let plugin = Plugin::load(path).unwrap();
+    let error = plugin.topology("TPU v99").unwrap_err();
+    assert!(error.to_string().contains("TPU v99"), "{error}");
+
+    let topology = plugin.topology("v6e:2x2").unwrap();
+    eprintln!("{plugin:?} {topology:?} {:?}", topology.platform_version().unwrap());
+    let program = "func.func @main(%a: tensor<128x128xf32>) -> tensor<128x128xf32> {
+      %b = stablehlo.add %a, %a : tensor<128x128xf32>
+      return %b : tensor<128x128xf32>
+    }";
+    let bytes = topology.compile_aot(program, &CompileOptions::new()).unwrap();
+    assert!(!bytes.is_empty());
+    let error = topology.compile_aot("func.func @main( {", &CompileOptions::new()).unwrap_err();
+    assert!(matches!(&error, RuntimeError::Plugin(error) if error.call() == "PJRT_Compile"), "{error}");
+
+    match Client::new(&plugin, ClientOptions::new().device_count(1)) {
+        Ok(client) => {
+            assert!(client.is_tpu());
+        }
+        Err(RuntimeError::Plugin(error)) => {
+            eprintln!("{error}");
+            assert_eq!(error.call(), "PJRT_Client_Create");
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
