@@ -25,7 +25,7 @@ pub struct Llama {
     /// All layers' pages. Made when a pass first uses them, and again after a pass that wrote to them failed.
     kv_pages: Option<Buffer>,
     programs: HashMap<Shape, Arc<Executable>>,
-    on_compile: Option<Box<dyn FnMut(usize)>>,
+    on_compile: Option<Box<dyn FnMut(usize) + Send>>,
     compile_time: Duration,
 }
 
@@ -69,7 +69,7 @@ impl Llama {
     }
 
     /// Calls `listener` with the bucket's tokens before each program is compiled or loaded from the disk cache.
-    pub fn on_compile(&mut self, listener: impl FnMut(usize) + 'static) {
+    pub fn on_compile(&mut self, listener: impl FnMut(usize) + Send + 'static) {
         self.on_compile = Some(Box::new(listener));
     }
 
