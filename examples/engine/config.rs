@@ -27,11 +27,11 @@ impl LlamaConfig {
         if architecture != "llama" {
             return Err(unsupported("general.architecture", architecture.into(), "this engine runs `llama`"));
         }
-        if let Ok(scaling) = file.string("llama.rope.scaling.type") {
-            if scaling != "none" {
-                let key = "llama.rope.scaling.type";
-                return Err(unsupported(key, scaling.into(), "rotary scaling is not implemented"));
-            }
+        if let Ok(scaling) = file.string("llama.rope.scaling.type")
+            && scaling != "none"
+        {
+            let key = "llama.rope.scaling.type";
+            return Err(unsupported(key, scaling.into(), "rotary scaling is not implemented"));
         }
         let hidden = file.count("llama.embedding_length")?;
         let q_heads = file.count("llama.attention.head_count")?;

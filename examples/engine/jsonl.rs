@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Read, Write};
 
-use serde_json::Value;
+use serde::Serialize;
 
 use super::wire::Failure;
 
@@ -18,11 +18,11 @@ pub struct Served {
 
 /// Answers every line until the input ends, and flushes after each. A bad line gets an error response, as an empty
 /// line does, so that line `n` of the output always belongs to line `n` of the input.
-pub fn serve(
+pub fn serve<A: Serialize>(
     mut input: impl BufRead,
     mut output: impl Write,
     max_line: usize,
-    mut answer: impl FnMut(&[u8]) -> Result<Value, Failure>,
+    mut answer: impl FnMut(&[u8]) -> Result<A, Failure>,
 ) -> io::Result<Served> {
     let mut served = Served::default();
     while let Some(line) = next_line(&mut input, max_line)? {
@@ -39,7 +39,11 @@ pub fn serve(
         };
         served.requests += 1;
         served.failures += usize::from(answer.is_err());
-        writeln!(output, "{}", answer.unwrap_or_else(|failure| failure.to_json()))?;
+        match answer {
+            Ok(answer) => serde_json::to_writer(&mut output, &answer)?,
+            Err(failure) => serde_json::to_writer(&mut output, &failure.to_json())?,
+        }
+        output.write_all(b"\n")?;
         output.flush()?;
     }
     Ok(served)
@@ -69,11 +73,13 @@ fn next_line(input: &mut impl BufRead, max_line: usize) -> io::Result<Option<Lin
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn lengths(input: &[u8]) -> Vec<String> {
         let mut output = Vec::new();
-        serve(input, &mut output, 4, |line| Ok(Value::from(line.len()))).expect("memory does not fail");
+        serve(input, &mut output, 4, |line| Ok(line.len())).expect("memory does not fail");
         let lines = String::from_utf8(output).expect("JSON is UTF-8");
         let code = |v: Value| v["error"]["code"].as_str().map(str::to_owned).unwrap_or(v.to_string());
         lines.lines().map(|line| code(serde_json::from_str(line).expect("JSON"))).collect()

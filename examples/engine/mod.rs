@@ -3,7 +3,7 @@
 //! ```text
 //! GGUF file ─ ModelFile ─┬─ Tokenizer          text → token ids
 //!                        └─ Weights ─ Llama    a ForwardPass for tpu_rpa::score::Scorer
-//! JSON ─ wire::parse ─ ScoreRequest ─ Scorer<Llama> ─ wire::response ─ JSON      (Service)
+//! JSON ─ wire::parse ─ ScoreRequest ─ Scorer<Llama> ─ wire::Scoring ─ JSON      (Service)
 //! ```
 //!
 //! Shared by several programs, none of which uses all of it.

@@ -1,11 +1,10 @@
 use std::path::PathBuf;
 
-use serde_json::Value;
 use tpu_rpa::runtime::{Client, ClientOptions, DiscoveryOptions, Plugin};
 use tpu_rpa::score::Scorer;
 use tpu_rpa::spec::DType;
 
-use super::wire::{self, Failure};
+use super::wire::{self, Failure, Scoring};
 use super::{EngineError, Llama, ModelFile, Tokenizer};
 
 /// What a [`Service`] is made of.
@@ -47,8 +46,8 @@ impl Service {
     }
 
     /// Answers one JSON request.
-    pub fn answer(&mut self, json: &[u8]) -> Result<Value, Failure> {
+    pub fn answer(&mut self, json: &[u8]) -> Result<Scoring, Failure> {
         let request = wire::parse(json, &self.tokenizer, self.scorer.limits().vocabulary)?;
-        Ok(wire::response(&self.scorer.score(&request)?))
+        Ok(self.scorer.score(&request)?.into())
     }
 }

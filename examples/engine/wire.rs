@@ -1,7 +1,8 @@
 //! The JSON of `/v1/score`, one object a request and one a response.
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
-use tpu_rpa::score::{ScoreError, ScoreRequest, ScoreResponse};
+use tpu_rpa::score::{self, ScoreError, ScoreRequest, ScoreResponse};
 
 use super::{EngineError, Tokenizer};
 
@@ -72,11 +73,11 @@ pub fn parse(json: &[u8], tokenizer: &Tokenizer, vocabulary: usize) -> Result<Sc
     let Value::Array(items) = items else {
         return Err(wrong_type("items", "a list of strings or a list of token id lists", items));
     };
-    if let Some(odd) = items.iter().position(|item| item.is_string() != query.is_string()) {
-        if items[odd].is_string() || items[odd].is_array() {
-            let message = format!("items[{odd}] is {}, query is {}", kind_of(&items[odd]), kind_of(query));
-            return Err(Failure::invalid("mixed_input", Some("items"), message));
-        }
+    let differs =
+        |item: &Value| (item.is_string() && query.is_array()) || (item.is_array() && query.is_string());
+    if let Some(odd) = items.iter().position(differs) {
+        let message = format!("items[{odd}] is {}, query is {}", kind_of(&items[odd]), kind_of(query));
+        return Err(Failure::invalid("mixed_input", Some("items"), message));
     }
     Ok(ScoreRequest {
         query: reader.tokens("query", query)?,
@@ -91,17 +92,31 @@ pub fn parse(json: &[u8], tokenizer: &Tokenizer, vocabulary: usize) -> Result<Sc
     })
 }
 
-/// The JSON of a response.
-pub fn response(response: &ScoreResponse) -> Value {
-    json!({
-        "object": "scoring",
-        "scores": response.scores,
-        "logprobs": response.logprobs,
-        "usage": {
-            "prompt_tokens": response.usage.prompt_tokens,
-            "total_tokens": response.usage.total_tokens,
-        },
-    })
+/// A response as it goes over the wire.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Scoring {
+    object: &'static str,
+    scores: Vec<Vec<f32>>,
+    logprobs: Vec<Vec<f32>>,
+    usage: Usage,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Usage {
+    prompt_tokens: usize,
+    total_tokens: usize,
+}
+
+impl From<ScoreResponse> for Scoring {
+    fn from(response: ScoreResponse) -> Self {
+        let score::Usage { prompt_tokens, total_tokens } = response.usage;
+        Scoring {
+            object: "scoring",
+            scores: response.scores,
+            logprobs: response.logprobs,
+            usage: Usage { prompt_tokens, total_tokens },
+        }
+    }
 }
 
 struct Reader<'a> {

@@ -6,7 +6,7 @@ use tpu_rpa::spec::DType;
 
 /// Scores items against a query: how likely is each label token right after query + item?
 ///
-/// Without --requests it ranks a built-in list of passages.
+/// Without --requests it ranks a built-in list of headlines.
 #[derive(Debug, Parser)]
 #[command(name = "score")]
 pub(crate) struct Args {

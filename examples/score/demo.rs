@@ -8,42 +8,57 @@ use tpu_rpa::score::ScoreRequest;
 use crate::engine::Service;
 use crate::{progress, report};
 
-const QUESTION: &str = "how do I get rid of limescale in an espresso machine";
+/// What the model reads before each headline; after the headline it is asked for the topic.
+const QUERY: &str = "\
+Headline: Home team wins the derby after extra time
+Topic: sports
 
-/// Ranked against the question.
-const PASSAGES: [&str; 12] = [
-    "Fill the water tank with a descaling solution, run half of it through the brew group and half through the steam \
-     wand, wait ten minutes, then flush with two tanks of fresh water.",
-    "Espresso was first served in Turin at the end of the nineteenth century.",
-    "Citric acid dissolves limescale: two tablespoons in a litre of warm water, run through the machine once a month.",
-    "A grinder with conical burrs gives an even grind and is quieter than one with flat burrs.",
-    "White vinegar removes mineral deposits from a kettle, but its smell stays in the seals of a coffee machine.",
-    "The train from Milan to Turin takes about one hour.",
-    "Water with much calcium leaves deposits in the boiler; a filter in the tank makes cleaning necessary less often.",
-    "Limescale is mostly calcium carbonate, which forms when hard water is heated.",
-    "To froth milk, hold the tip of the wand just below the surface until the jug feels warm.",
-    "Backflushing with a detergent removes coffee oils from the three-way valve. It does not remove scale.",
-    "If the descaling light stays on after cleaning, hold the rinse button for five seconds to reset it.",
-    "The stock market closed higher on Friday after a week of losses.",
+Headline: Shares fall as inflation rises
+Topic: business
+
+Headline: Bees can count to four, researchers say
+Topic: science
+
+Headline: President signs the budget
+Topic: politics
+
+Headline: Sprinter breaks the national record
+Topic: sports
+
+Headline: Astronomers see a star being born
+Topic: science
+
+Headline:";
+
+/// Headlines are ranked by the first.
+const TOPICS: [&str; 4] = [" science", " sports", " business", " politics"];
+
+const HEADLINES: [&str; 12] = [
+    "Striker scores twice as the hosts reach the final",
+    "Telescope finds water vapour around a distant planet",
+    "Bank raises interest rates for the third time this year",
+    "Parliament votes on the new election law",
+    "Fossil shows how early whales walked on land",
+    "Champion retires after her tenth marathon title",
+    "Car maker closes two factories and cuts costs",
+    "New antibiotic kills resistant bacteria in mice",
+    "Minister resigns after a week of protests",
+    "Physicists measure the mass of the neutrino more closely",
+    "Young goalkeeper signs a contract for five years",
+    "Oil price falls as demand weakens",
 ];
 
-/// Ranks the built-in passages and prints them.
+/// Ranks the built-in headlines and prints them.
 pub(crate) fn run(service: &mut Service, load_time: Duration) -> Result<()> {
-    let label =
-        |text: &str| service.tokenizer.single(text)?.with_context(|| format!("{text:?} is not one token"));
-    let labels = vec![label(" yes")?, label(" no")?];
-    let query = format!(
-        "A user searched for: {QUESTION}\nDecide for each passage whether it tells the user how to do that.\nPassage:"
-    );
+    let label = |topic: &&str| {
+        let id = service.tokenizer.single(topic)?;
+        id.with_context(|| format!("{topic:?} is not one token of this model"))
+    };
+    let item = |headline: &&str| Ok(service.tokenizer.encode(&format!(" {headline}\nTopic:"))?);
     let request = ScoreRequest {
-        query: service.tokenizer.encode(&query)?,
-        items: PASSAGES
-            .iter()
-            .map(|passage| {
-                service.tokenizer.encode(&format!(" {passage}\nDoes it answer the search? Answer:"))
-            })
-            .collect::<Result<_, _>>()?,
-        label_token_ids: labels,
+        query: service.tokenizer.encode(QUERY)?,
+        items: HEADLINES.iter().map(item).collect::<Result<_>>()?,
+        label_token_ids: TOPICS.iter().map(label).collect::<Result<_>>()?,
         apply_softmax: true,
         item_first: false,
     };
@@ -61,25 +76,26 @@ pub(crate) fn run(service: &mut Service, load_time: Duration) -> Result<()> {
     let elapsed = start.elapsed();
     bar.finish_and_clear();
 
-    let mut ranked: Vec<(f32, &str)> = response.scores.iter().map(|s| s[0]).zip(PASSAGES).collect();
+    let mut ranked: Vec<(f32, &str)> = response.scores.iter().map(|s| s[0]).zip(HEADLINES).collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
     if !table.is_tty() {
         table.set_width(100);
     }
-    table.set_header(["rank", "P(yes)", "passage"]);
-    for (rank, (score, passage)) in ranked.iter().enumerate() {
-        table.add_row([(rank + 1).to_string(), format!("{score:.3}"), (*passage).to_owned()]);
+    table.set_header(["rank", "P(science)", "headline"]);
+    for (rank, (score, headline)) in ranked.iter().enumerate() {
+        table.add_row([(rank + 1).to_string(), format!("{score:.3}"), (*headline).to_owned()]);
     }
     for column in 0..2 {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    println!("{QUESTION}\n{table}");
+    println!("Which headlines are for the science page?\n{table}");
     let engine = service.scorer.engine();
     println!("model loaded in {:.1} s", load_time.as_secs_f64());
-    println!("{}", report::totals(engine, request.items.len(), response.usage.prompt_tokens, elapsed));
+    println!("{}", report::speed(engine, request.items.len(), response.usage.prompt_tokens, elapsed));
+    println!("{}", report::resources(engine));
     Ok(())
 }

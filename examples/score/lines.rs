@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::engine::{Service, jsonl};
-use crate::progress;
+use crate::{progress, report};
 
 /// Answers a file of requests; a summary goes to standard error.
 pub(crate) fn run(service: &mut Service, requests: &Path, output: &Path) -> Result<()> {
@@ -37,6 +37,7 @@ pub(crate) fn run(service: &mut Service, requests: &Path, output: &Path) -> Resu
         served.failures,
         start.elapsed().as_secs_f64()
     );
+    eprintln!("{}", report::resources(service.scorer.engine()));
     Ok(())
 }
 

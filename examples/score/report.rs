@@ -16,18 +16,19 @@ pub(crate) fn one_line(error: &anyhow::Error) -> String {
     text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
-/// Programs, time and memory, as one line.
-pub(crate) fn totals(engine: &Llama, items: usize, tokens: usize, elapsed: Duration) -> String {
+/// Items, tokens and speed, without the time spent on programs.
+pub(crate) fn speed(engine: &Llama, items: usize, tokens: usize, elapsed: Duration) -> String {
+    let seconds = elapsed.saturating_sub(engine.compile_time()).as_secs_f64();
+    let rate = items as f64 / seconds.max(1e-9);
+    format!("{items} items, {tokens} tokens: {seconds:.2} s, {rate:.1} items/s")
+}
+
+/// Programs made so far, and memory.
+pub(crate) fn resources(engine: &Llama) -> String {
     let cache = engine.cache_stats();
-    let compile = engine.compile_time();
-    let scoring = elapsed.saturating_sub(compile).as_secs_f64();
-    let mut line = format!(
-        "{items} items, {tokens} tokens: {scoring:.2} s, {:.1} items/s; programs: {} compiled, {} from disk, {:.1} s",
-        items as f64 / scoring.max(1e-9),
-        cache.compiles,
-        cache.disk_hits,
-        compile.as_secs_f64(),
-    );
+    let seconds = engine.compile_time().as_secs_f64();
+    let mut line =
+        format!("programs: {} compiled, {} from disk, {seconds:.1} s", cache.compiles, cache.disk_hits);
     if let Some(bytes) = peak_memory() {
         line += &format!("; peak memory {} MB", bytes / 1_000_000);
     }
