@@ -11,6 +11,9 @@ pub enum Error {
     /// A kernel could not be made.
     #[error(transparent)]
     Kernel(#[from] crate::kernels::KernelError),
+    /// A scoring request was refused, or its engine failed.
+    #[error(transparent)]
+    Score(#[from] crate::score::ScoreError),
     /// The device, its plugin or a program failed.
     #[cfg(feature = "runtime")]
     #[error(transparent)]

@@ -14,6 +14,7 @@ pub mod mask;
 pub mod reference;
 #[cfg(feature = "runtime")]
 pub mod runtime;
+pub mod score;
 pub mod spec;
 
 pub use error::Error;

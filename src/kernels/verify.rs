@@ -21,6 +21,10 @@ pub struct VerifyError {
 
 type Scope<'a> = HashMap<&'a str, Vec<&'a str>>;
 
+/// Parameter and result types of every function, by name.
+type Signatures<'a> = HashMap<&'a str, Signature<'a>>;
+type Signature<'a> = (Vec<&'a str>, Vec<&'a str>);
+
 struct Verifier<'a> {
     scopes: Vec<Scope<'a>>,
     results: Vec<&'a str>,
@@ -59,12 +63,11 @@ pub fn verify(text: &str) -> Result<(), VerifyError> {
     }
 }
 
-/// Name to parameter and result types of every function.
-fn signatures(text: &str) -> HashMap<&str, (Vec<&str>, Vec<&str>)> {
+fn signatures(text: &str) -> Signatures<'_> {
     text.lines().map(str::trim).filter(|l| l.starts_with("func.func")).filter_map(header).collect()
 }
 
-fn header(line: &str) -> Option<(&str, (Vec<&str>, Vec<&str>))> {
+fn header(line: &str) -> Option<(&str, Signature<'_>)> {
     let (_, rest) = line.split_once('@')?;
     let (name, rest) = rest.split_once('(')?;
     let close = matching(rest, ')')?;
@@ -77,11 +80,7 @@ fn header(line: &str) -> Option<(&str, (Vec<&str>, Vec<&str>))> {
 }
 
 impl<'a> Verifier<'a> {
-    fn line(
-        &mut self,
-        line: &'a str,
-        signatures: &HashMap<&'a str, (Vec<&'a str>, Vec<&'a str>)>,
-    ) -> Result<(), String> {
+    fn line(&mut self, line: &'a str, signatures: &Signatures<'a>) -> Result<(), String> {
         if line.is_empty() || line.starts_with("//") || line.starts_with("module") {
             return Ok(());
         }

@@ -1,0 +1,32 @@
+//! Label scoring: one query, many items, how likely is each label token right after query + item.
+//!
+//! [`Scorer`] turns a [`ScoreRequest`] on token ids into as few forward passes as its token budget allows and
+//! asks an engine, anything that implements [`ForwardPass`], to run them:
+//!
+//! ```text
+//! query ++ item 0 ++ item 1 ++ …      one group: the query is its lead, every item a segment
+//!          └ items that did not fit   later passes: the query is a paged prefix, written by the first pass
+//! ```
+//!
+//! The query is computed once however many items there are. A request of more tokens than the budget is cut
+//! between items, and a query of more tokens than the budget at multiples of the attention kernel's `kv_tile`:
+//! lead and paged prefix are summed in the same tiles, so cutting does not change how a score is summed.
+//!
+//! With [`item_first`](ScoreRequest::item_first) a prompt is item + query. Nothing is shared then: the query's
+//! keys depend on the item before it, so every prompt is computed whole, at the cost of
+//! `Σ (item + query)` tokens instead of `query + Σ item`. The prompts are still packed into common passes.
+
+mod algorithm;
+mod error;
+mod pass;
+mod request;
+mod schedule;
+mod scorer;
+mod softmax;
+mod validate;
+
+pub use algorithm::Algorithm;
+pub use error::ScoreError;
+pub use pass::{ForwardPass, Limits, Pass};
+pub use request::{ScoreRequest, ScoreResponse, Usage};
+pub use scorer::{Progress, Scorer};

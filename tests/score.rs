@@ -1,0 +1,279 @@
+//! The scoring module against an engine that reads each plan as a kernel does and hashes what a row sees: a wrong
+//! group, row, position, page or label gives another number.
+
+use std::convert::Infallible;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use proptest::prelude::*;
+use tpu_rpa::batch::{Tile, TileSource, Tiling, layout};
+use tpu_rpa::score::{Algorithm, ForwardPass, Limits, Pass, ScoreError, ScoreRequest, Scorer};
+
+const PAGE_SIZE: usize = 8;
+
+/// A token and the position that it was computed at.
+type Key = (i32, i32);
+
+/// Log-prob of a label after a prompt: any number that all of both decide.
+fn logprob(prompt: &[Key], label: i32) -> f32 {
+    let mut hasher = DefaultHasher::new();
+    (prompt, label).hash(&mut hasher);
+    -((hasher.finish() >> 44) as f32) / 65536.0
+}
+
+struct Hashing {
+    limits: Limits,
+    pages: Vec<Option<Key>>,
+    /// Tokens of the passes so far.
+    passes: Vec<usize>,
+}
+
+impl Hashing {
+    fn new(limits: Limits) -> Self {
+        Hashing { limits, pages: vec![None; limits.pool_pages * PAGE_SIZE], passes: Vec::new() }
+    }
+
+    /// What a row sees, by position.
+    fn seen(&self, pass: &Pass, row: usize) -> Vec<Key> {
+        let (plan, meta) = (pass.plan(), pass.plan().meta());
+        let rows = plan.bucket().tokens;
+        let section = |section: usize| meta[layout::HEADER + section * rows + row] as usize;
+        let own = section(layout::OWN_START)..=section(layout::OWN_KEY);
+        let q_tile = plan.bucket().q_tile;
+        let token = |at: usize| (pass.token_ids()[at], plan.positions()[at]);
+        let mut seen = Vec::new();
+        for Tile { source, start, keys, whole_rows: (lo, hi), .. } in plan.tiles(row / q_tile) {
+            for j in 0..keys {
+                let (number, key) = match source {
+                    TileSource::Pages => {
+                        let page = meta[meta[layout::PAGES] as usize + start + j / PAGE_SIZE] as usize;
+                        (None, self.pages[page * PAGE_SIZE + j % PAGE_SIZE].expect("a slot that was written"))
+                    }
+                    TileSource::Tokens => (Some(start + j), token(start + j)),
+                    TileSource::Slots => {
+                        let at = meta[meta[layout::SLOTS] as usize + start + j];
+                        (Some(rows + start + j), token(at as usize))
+                    }
+                };
+                let whole = (lo..hi).contains(&(row % q_tile));
+                if whole || number.is_some_and(|number| own.contains(&number)) {
+                    seen.push(key);
+                }
+            }
+        }
+        seen.sort_by_key(|&(_, position)| position);
+        seen
+    }
+}
+
+impl ForwardPass for Hashing {
+    type Error = Infallible;
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn run(&mut self, pass: &Pass) -> Result<Vec<f32>, Infallible> {
+        self.passes.push(pass.plan().num_tokens());
+        let mut values = Vec::new();
+        for &row in pass.rows() {
+            let seen = self.seen(pass, row as usize);
+            values.extend(pass.labels().iter().map(|&label| logprob(&seen, label)));
+        }
+        let written = pass.kv_slots().slots().iter().enumerate().filter(|&(_, &slot)| slot >= 0);
+        for (row, &slot) in written {
+            self.pages[slot as usize] = Some((pass.token_ids()[row], pass.plan().positions()[row]));
+        }
+        Ok(values)
+    }
+}
+
+fn limits(pass_tokens: usize) -> Limits {
+    Limits {
+        vocabulary: 100,
+        context: 600,
+        pass_tokens,
+        max_request_tokens: 20_000,
+        max_items: 50,
+        max_labels: 20,
+        page_size: PAGE_SIZE,
+        pool_pages: 600 / PAGE_SIZE,
+        tiling: Tiling::new(32, 32, 16, PAGE_SIZE).expect("the tiling is valid"),
+    }
+}
+
+fn scorer(pass_tokens: usize) -> Scorer<Hashing> {
+    Scorer::new(Hashing::new(limits(pass_tokens))).expect("the limits are valid")
+}
+
+/// The definition: every prompt alone.
+fn expected(request: &ScoreRequest) -> Vec<Vec<f32>> {
+    let prompt = |item: &Vec<i32>| -> Vec<Key> {
+        let (first, second) =
+            if request.item_first { (item, &request.query) } else { (&request.query, item) };
+        first.iter().chain(second).copied().zip(0..).collect()
+    };
+    let of_item = |item| request.label_token_ids.iter().map(|&l| logprob(&prompt(item), l)).collect();
+    request.items.iter().map(of_item).collect()
+}
+
+fn ids(length: impl Strategy<Value = usize>) -> impl Strategy<Value = Vec<i32>> {
+    length.prop_flat_map(|n| prop::collection::vec(0..100, n))
+}
+
+fn requests() -> impl Strategy<Value = ScoreRequest> {
+    let query = ids(prop_oneof![1 => Just(0), 4 => 1..=40usize, 2 => 41..=300usize]);
+    let item = ids(prop_oneof![1 => Just(0), 6 => 1..=20usize, 1 => 21..=80usize]);
+    (query, prop::collection::vec(item, 1..=20), ids(1..=11usize), any::<bool>(), any::<bool>())
+        .prop_filter("prompts have tokens", |(query, items, ..)| {
+            !query.is_empty() || items.iter().all(|item| !item.is_empty())
+        })
+        .prop_map(|(query, items, label_token_ids, apply_softmax, item_first)| ScoreRequest {
+            query,
+            items,
+            label_token_ids,
+            apply_softmax,
+            item_first,
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whatever the budget and the algorithm, every item is scored on exactly its own prompt.
+    #[test]
+    fn scores_are_those_of_prompts_alone(
+        request in requests(),
+        budget in prop_oneof![1..=64usize, 65..=2000usize],
+        serial in any::<bool>(),
+    ) {
+        let mut scorer = scorer(600);
+        scorer.set_token_budget(budget);
+        scorer.set_algorithm(if serial { Algorithm::Serial } else { Algorithm::Packed });
+        let mut reports = Vec::new();
+        let response = scorer.score_with(&request, |progress| reports.push(progress)).expect("a valid request");
+        prop_assert_eq!(&response.logprobs, &expected(&request));
+
+        let passes = &scorer.engine().passes;
+        let last = reports.last().expect("a pass");
+        prop_assert_eq!((last.passes_done, last.items_done), (passes.len(), request.items.len()));
+        prop_assert_eq!(reports.len(), passes.len());
+        // Over the budget only with what cannot be cut.
+        let query = if request.item_first { request.query.len() } else { 0 };
+        let longest = request.items.iter().map(|item| item.len() + query).max().unwrap_or(0);
+        prop_assert!(passes.iter().all(|&tokens| tokens <= budget.max(longest).max(32)), "{:?}", passes);
+    }
+
+    /// Packed without a budget, the query is computed once.
+    #[test]
+    fn a_shared_query_is_computed_once(request in requests()) {
+        let mut scorer = scorer(20_000);
+        let response = scorer.score(&request).expect("a valid request");
+        let queries = if request.item_first { request.items.len() } else { 1 };
+        let items: usize = request.items.iter().map(Vec::len).sum();
+        prop_assert_eq!(&scorer.engine().passes, &[queries * request.query.len() + items]);
+        prop_assert_eq!(response.usage.prompt_tokens, request.query.len() + items);
+    }
+}
+
+fn request(query: &[i32], items: &[&[i32]], labels: &[i32]) -> ScoreRequest {
+    ScoreRequest {
+        query: query.to_vec(),
+        items: items.iter().map(|item| item.to_vec()).collect(),
+        label_token_ids: labels.to_vec(),
+        ..ScoreRequest::default()
+    }
+}
+
+#[test]
+fn softmax_sums_to_one_and_probabilities_are_exponentials() {
+    let mut request = request(&[1, 2], &[&[3], &[]], &[7, 8, 7]);
+    let plain = scorer(600).score(&request).expect("a valid request");
+    for (scores, logprobs) in plain.scores.iter().zip(&plain.logprobs) {
+        assert!(scores.iter().zip(logprobs).all(|(s, l)| *s == f64::from(*l).exp() as f32));
+    }
+    request.apply_softmax = true;
+    let over_labels = scorer(600).score(&request).expect("a valid request");
+    assert_eq!(over_labels.logprobs, plain.logprobs);
+    for scores in &over_labels.scores {
+        assert_eq!(scores[0], scores[2], "a repeated label is scored again");
+        assert!((scores.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn every_bad_request_gives_its_error_and_harms_nothing() {
+    let long = vec![1; 601];
+    let many: Vec<&[i32]> = vec![&[1]; 51];
+    let mut item_first = request(&[1; 500], &[[1; 90].as_slice(); 40], &[1]);
+    item_first.item_first = true;
+    let cases = [
+        (request(&[1], &[], &[1]), "no_items", Some("items")),
+        (request(&[1], &[&[1]], &[]), "no_labels", Some("label_token_ids")),
+        (request(&[1], &many, &[1]), "too_many_items", Some("items")),
+        (request(&[1], &[&[1]], &[1; 21]), "too_many_labels", Some("label_token_ids")),
+        (request(&[], &[&[1], &[]], &[1]), "empty_prompt", Some("items[1]")),
+        (request(&[1, -1], &[&[1]], &[1]), "token_id_out_of_range", Some("query[1]")),
+        (request(&[1], &[&[1], &[2, 100]], &[1]), "token_id_out_of_range", Some("items[1][1]")),
+        (request(&[1], &[&[1]], &[1, i32::MAX]), "token_id_out_of_range", Some("label_token_ids[1]")),
+        (request(&[1], &[&[1]], &[i32::MIN]), "token_id_out_of_range", Some("label_token_ids[0]")),
+        (request(&[1], &[&long], &[1]), "context_length_exceeded", Some("items[0]")),
+        (request(&long, &[&[]], &[1]), "context_length_exceeded", Some("items[0]")),
+        (item_first, "too_many_tokens", Some("items")),
+    ];
+    let mut scorer = scorer(600);
+    let good = request(&[1, 2], &[&[3]], &[4]);
+    for (bad, code, param) in cases {
+        let error = scorer.score(&bad).expect_err(code);
+        assert_eq!((error.code(), error.param().as_deref()), (code, param), "{error}");
+        assert_eq!(scorer.score(&good).expect("a valid request").logprobs, expected(&good));
+    }
+    assert_eq!(
+        scorer.score(&request(&[1], &[&[2, -7]], &[1])).expect_err("negative").to_string(),
+        "items[0][1] is -7; it must be in 0..100"
+    );
+}
+
+#[test]
+fn what_the_engine_cannot_hold_is_refused() {
+    let error = scorer(64).score(&request(&[1], &[&[1; 65]], &[1])).expect_err("too long for a pass");
+    assert_eq!((error.code(), error.param().as_deref()), ("item_too_long", Some("items[0]")));
+
+    let mut few_pages = limits(600);
+    few_pages.pool_pages = 4;
+    let mut scorer = Scorer::new(Hashing::new(few_pages)).expect("the limits are valid");
+    let query = request(&[1; 33], &[[1; 10].as_slice(); 3], &[1]);
+    assert!(scorer.score(&query).is_ok(), "one pass needs no pages");
+    scorer.set_token_budget(50);
+    let error = scorer.score(&query).expect_err("the query does not fit four pages");
+    assert_eq!((error.code(), error.param().as_deref()), ("query_too_long", Some("query")));
+}
+
+/// An engine that returns what it is told to.
+struct Fixed(Result<Vec<f32>, std::fmt::Error>);
+
+impl ForwardPass for Fixed {
+    type Error = std::fmt::Error;
+
+    fn limits(&self) -> Limits {
+        limits(600)
+    }
+
+    fn run(&mut self, _: &Pass) -> Result<Vec<f32>, std::fmt::Error> {
+        self.0.clone()
+    }
+}
+
+#[test]
+fn an_engine_at_fault_is_reported_as_such() {
+    let mut nan = vec![-1.0; 64];
+    nan[9] = f32::NAN;
+    for (result, code) in [
+        (Err(std::fmt::Error), "engine_error"),
+        (Ok(vec![-1.0; 63]), "engine_result"),
+        (Ok(nan), "engine_result"),
+    ] {
+        let mut scorer = Scorer::new(Fixed(result)).expect("the limits are valid");
+        let error: ScoreError = scorer.score(&request(&[1], &[&[1], &[2]], &[1, 2])).expect_err(code);
+        assert_eq!((error.code(), error.param()), (code, None), "{error}");
+    }
+}
