@@ -114,8 +114,10 @@ impl Decoded<'_> {
                 page: self.meta[self.header(layout::PAGES) + tile.start + j / self.page_size],
                 slot: j % self.page_size,
             },
-            layout::KIND_TOKENS => At::Token((tile.start + j) as i32),
-            layout::KIND_SLOTS => At::Token(self.meta[self.header(layout::SLOTS) + tile.start + j]),
+            layout::KIND_TOKENS if !self.tiling.aligned_runs() => At::Token((tile.start + j) as i32),
+            layout::KIND_TOKENS | layout::KIND_SLOTS => {
+                At::Token(self.meta[self.header(layout::SLOTS) + tile.start + j])
+            }
             other => panic!("tile kind {other}"),
         }
     }
@@ -239,8 +241,14 @@ proptest! {
                         let end = decoded.header(layout::PAGES) + tile.start + size / batch.page_size;
                         prop_assert!(end <= bucket.meta_words);
                     }
-                    layout::KIND_TOKENS => prop_assert!(tile.start + tile.keys <= batch.total_tokens),
+                    layout::KIND_TOKENS if !tiling.aligned_runs() => {
+                        prop_assert!(tile.start + tile.keys <= batch.total_tokens);
+                    }
                     _ => {
+                        if tiling.aligned_runs() {
+                            prop_assert!(tile.start.is_multiple_of(Tiling::RUN_ALIGN.min(size)));
+                            prop_assert!(tile.start + size <= bucket.key_slots);
+                        }
                         let slots = &plan.meta()[decoded.header(layout::SLOTS) + tile.start..][..size];
                         prop_assert!(slots.iter().all(|&token| (token as usize) < bucket.tokens));
                     }
