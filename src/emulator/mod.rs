@@ -45,6 +45,7 @@ mod dma;
 mod error;
 mod fault;
 mod grid;
+mod lanes;
 mod liveness;
 mod machine;
 mod memory;
