@@ -20,18 +20,30 @@ fn python() -> Option<Command> {
     }
     command.env("JAX_PLATFORMS", "cpu");
     let mut probe = Command::new(command.get_program());
-    probe.envs(command.get_envs().filter_map(|(k, v)| Some((k, v?)))).args(["-c", "import jax, jaxlib.mosaic.python.tpu"]);
+    probe
+        .envs(command.get_envs().filter_map(|(k, v)| Some((k, v?))))
+        .args(["-c", "import jax, jaxlib.mosaic.python.tpu"]);
     let works = probe.output().is_ok_and(|o| o.status.success());
     works.then_some(command)
 }
 
 fn tensor(folder: &Path, entry: &Value) -> Tensor {
     let bytes = std::fs::read(folder.join(entry["file"].as_str().unwrap())).unwrap();
-    let shape: Vec<usize> = entry["shape"].as_array().unwrap().iter().map(|d| d.as_u64().unwrap() as usize).collect();
+    let shape: Vec<usize> =
+        entry["shape"].as_array().unwrap().iter().map(|d| d.as_u64().unwrap() as usize).collect();
     match entry["dtype"].as_str().unwrap() {
-        "f32" => Tensor::new(&shape, bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()),
-        "i32" => Tensor::new(&shape, bytes.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap())).collect()),
-        "bf16" => Tensor::new(&shape, bytes.chunks_exact(2).map(|b| bf16::from_le_bytes(b.try_into().unwrap())).collect()),
+        "f32" => Tensor::new(
+            &shape,
+            bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
+        ),
+        "i32" => Tensor::new(
+            &shape,
+            bytes.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap())).collect(),
+        ),
+        "bf16" => Tensor::new(
+            &shape,
+            bytes.chunks_exact(2).map(|b| bf16::from_le_bytes(b.try_into().unwrap())).collect(),
+        ),
         "i8" => Tensor::new(&shape, bytes.iter().map(|&b| b as i8).collect()),
         other => panic!("dtype {other}"),
     }
@@ -43,7 +55,11 @@ fn error(got: &Tensor, want: &Tensor) -> f64 {
     let (got, want) = (got.to_f32(), want.to_f32());
     let scale = want.iter().fold(1e-30f64, |m, &w| if w.is_finite() { m.max(f64::from(w.abs())) } else { m });
     let differences = got.iter().zip(&want).map(|(&g, &w)| {
-        if g.to_bits() == w.to_bits() || (g.is_nan() && w.is_nan()) || g == w { 0.0 } else { f64::from((g - w).abs()) / scale }
+        if g.to_bits() == w.to_bits() || (g.is_nan() && w.is_nan()) || g == w {
+            0.0
+        } else {
+            f64::from((g - w).abs()) / scale
+        }
     });
     differences.fold(0.0, |m, d| if d.is_nan() { f64::INFINITY } else { m.max(d) })
 }
@@ -92,6 +108,12 @@ fn kernels_lowered_by_jax_agree_with_its_interpret_mode() {
             Err(message) => failures.push(format!("{}: {message}", case["name"])),
         }
     }
-    assert!(failures.is_empty(), "{} of {} kernels disagree:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} kernels disagree:\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n")
+    );
     assert!(cases.len() >= 15, "JAX lowered only {} kernels", cases.len());
 }
