@@ -3,7 +3,8 @@
 #![cfg(feature = "emulator")]
 
 use tpu_rpa::emulator::{
-    DmaPolicy, ElementType, Emulator, EmulatorError, Fault, FaultKind, FaultPolicy, Operands, RunOptions, Tensor,
+    DmaPolicy, ElementType, Emulator, EmulatorError, Fault, FaultKind, FaultPolicy, Operands, RunOptions,
+    Tensor,
 };
 
 const PAGED_SUM: &str = include_str!("data/mosaic/paged_sum.mlir");
@@ -50,10 +51,11 @@ fn place(text: &str, needle: &str) -> (u32, u32) {
 /// The fault that a run stops with, the same kind under every policy.
 fn fault(text: &str, operands: &Operands) -> Fault {
     let emulator = Emulator::new(text).unwrap();
-    let faults = POLICIES.map(|policy| match emulator.run_with(operands, &RunOptions::default().dma(policy)) {
-        Err(EmulatorError::Fault(fault)) => fault,
-        other => panic!("{policy:?}: expected a fault, got {other:?}"),
-    });
+    let faults =
+        POLICIES.map(|policy| match emulator.run_with(operands, &RunOptions::default().dma(policy)) {
+            Err(EmulatorError::Fault(fault)) => fault,
+            other => panic!("{policy:?}: expected a fault, got {other:?}"),
+        });
     assert!(faults.iter().all(|f| f.kind == faults[0].kind), "{faults:?}");
     let [first, ..] = faults;
     first
@@ -65,7 +67,10 @@ fn expect(text: &str, operands: &Operands, kind: FaultKind, op: &str, at: &str) 
     let (line, column) = place(text, at);
     assert_eq!((fault.kind, fault.op.as_str(), fault.location.line), (kind, op, line), "{fault}");
     assert!(fault.location.column >= column, "{fault}");
-    assert!(fault.to_string().contains(kind.name()) && fault.to_string().starts_with(&format!("{line}:")), "{fault}");
+    assert!(
+        fault.to_string().contains(kind.name()) && fault.to_string().starts_with(&format!("{line}:")),
+        "{fault}"
+    );
 }
 
 #[test]
@@ -88,9 +93,21 @@ fn the_kernels_themselves_are_right() {
 #[test]
 fn a_page_number_beyond_the_pages() {
     let operands = paged_sum([1, 2, 8, 0]);
-    expect(PAGED_SUM, &operands, FaultKind::OutOfBounds, "tpu.memref_slice", "tpu.memref_slice %pages[%page, ");
+    expect(
+        PAGED_SUM,
+        &operands,
+        FaultKind::OutOfBounds,
+        "tpu.memref_slice",
+        "tpu.memref_slice %pages[%page, ",
+    );
     let negative = paged_sum([-1, 2, 3, 0]);
-    expect(PAGED_SUM, &negative, FaultKind::OutOfBounds, "tpu.memref_slice", "tpu.memref_slice %pages[%page0, ");
+    expect(
+        PAGED_SUM,
+        &negative,
+        FaultKind::OutOfBounds,
+        "tpu.memref_slice",
+        "tpu.memref_slice %pages[%page0, ",
+    );
 }
 
 #[test]
@@ -108,7 +125,12 @@ fn a_tile_loaded_from_beyond_the_buffer() {
 #[test]
 fn a_missing_wait() {
     let (line, _) = place(PAGED_SUM, "tpu.wait_dma2");
-    let text: String = PAGED_SUM.lines().enumerate().filter(|(i, _)| *i as u32 + 1 != line).map(|(_, l)| format!("{l}\n")).collect();
+    let text: String = PAGED_SUM
+        .lines()
+        .enumerate()
+        .filter(|(i, _)| *i as u32 + 1 != line)
+        .map(|(_, l)| format!("{l}\n"))
+        .collect();
     expect(&text, &paged_sum([0; 4]), FaultKind::Race, "vector.load", "vector.load %buf");
 }
 
@@ -121,7 +143,8 @@ fn a_prefetch_into_the_slot_in_use() {
 #[test]
 fn a_wait_on_the_other_semaphore() {
     // The first iteration waits for the page that it has just asked for, and reads the one before.
-    let text = seed(PAGED_SUM, "%sem2 = tpu.memref_slice %sem[%slot]", "%sem2 = tpu.memref_slice %sem[%other]");
+    let text =
+        seed(PAGED_SUM, "%sem2 = tpu.memref_slice %sem[%slot]", "%sem2 = tpu.memref_slice %sem[%other]");
     expect(&text, &paged_sum([0; 4]), FaultKind::Race, "vector.load", "vector.load %buf");
 }
 
@@ -143,17 +166,31 @@ fn a_wait_that_never_ends() {
 
 #[test]
 fn a_copy_that_nothing_waits_for() {
-    let text = seed(PAGED_SUM, "%more = arith.cmpi slt, %next, %count", "%more = arith.cmpi sle, %next, %count");
+    let text =
+        seed(PAGED_SUM, "%more = arith.cmpi slt, %next, %count", "%more = arith.cmpi sle, %next, %count");
     let text = seed(&text, "memref.load %table[%at]", "memref.load %table[%c0]");
-    expect(&text, &paged_sum([0; 4]), FaultKind::DmaNotAwaited, "tpu.enqueue_dma", "tpu.enqueue_dma source(%from :");
+    expect(
+        &text,
+        &paged_sum([0; 4]),
+        FaultKind::DmaNotAwaited,
+        "tpu.enqueue_dma",
+        "tpu.enqueue_dma source(%from :",
+    );
 }
 
 #[test]
 fn a_wait_for_half_of_the_bytes() {
     let text = seed(WRITE_BACK, "src(%work : memref<16x128xi32", "src(%low : memref<8x128xi32");
     let text = seed(&text, "dst(%work : memref<16x128xi32", "dst(%low : memref<8x128xi32");
-    expect(&text, &write_back(), FaultKind::Race, "tpu.vector_store", "tpu.vector_store %work[%c0, %c0], %zeros");
-    let quiet = seed(&text, "tpu.vector_store %work[%c0, %c0], %zeros", "tpu.vector_store %x[%c0, %c0], %zeros");
+    expect(
+        &text,
+        &write_back(),
+        FaultKind::Race,
+        "tpu.vector_store",
+        "tpu.vector_store %work[%c0, %c0], %zeros",
+    );
+    let quiet =
+        seed(&text, "tpu.vector_store %work[%c0, %c0], %zeros", "tpu.vector_store %x[%c0, %c0], %zeros");
     expect(&quiet, &write_back(), FaultKind::DmaNotAwaited, "tpu.enqueue_dma", "tpu.enqueue_dma source(%low");
 }
 
@@ -162,8 +199,15 @@ fn a_store_to_the_source_of_a_copy() {
     let store = WRITE_BACK.lines().find(|l| l.contains("%zeros {")).unwrap();
     let constant = WRITE_BACK.lines().find(|l| l.contains("%zeros =")).unwrap();
     let wait = WRITE_BACK.lines().find(|l| l.contains("tpu.wait_dma2")).unwrap();
-    let text = WRITE_BACK.replace(&format!("{wait}\n{constant}\n{store}\n"), &format!("{constant}\n{store}\n{wait}\n"));
-    expect(&text, &write_back(), FaultKind::Race, "tpu.vector_store", "tpu.vector_store %work[%c0, %c0], %zeros");
+    let text = WRITE_BACK
+        .replace(&format!("{wait}\n{constant}\n{store}\n"), &format!("{constant}\n{store}\n{wait}\n"));
+    expect(
+        &text,
+        &write_back(),
+        FaultKind::Race,
+        "tpu.vector_store",
+        "tpu.vector_store %work[%c0, %c0], %zeros",
+    );
 }
 
 #[test]
@@ -180,7 +224,11 @@ fn a_false_alignment_claim() {
 
 #[test]
 fn counting_semaphores_that_do_not_balance() {
-    let one = seed(WRITE_BACK, "%two = arith.constant 2 : i32", "%two = arith.constant 2 : i32\n    %one = arith.constant 1 : i32");
+    let one = seed(
+        WRITE_BACK,
+        "%two = arith.constant 2 : i32",
+        "%two = arith.constant 2 : i32\n    %one = arith.constant 1 : i32",
+    );
     let left = seed(&one, "tpu.sem_wait %credit, %two", "tpu.sem_wait %credit, %one");
     expect(&left, &write_back(), FaultKind::UnbalancedSemaphore, "write_back", "@write_back(");
     let short = seed(&one, "tpu.sem_signal %credit, %two", "tpu.sem_signal %credit, %one");
@@ -224,7 +272,11 @@ fn a_window_outside_the_array() {
 
 #[test]
 fn division_by_zero() {
-    let text = seed(MATMUL_GRID, "%fin = arith.cmpi eq, %k, %last", "%q = arith.divsi %last, %k : i32\n    %fin = arith.cmpi eq, %q, %last");
+    let text = seed(
+        MATMUL_GRID,
+        "%fin = arith.cmpi eq, %k, %last",
+        "%q = arith.divsi %last, %k : i32\n    %fin = arith.cmpi eq, %q, %last",
+    );
     expect(&text, &matmul_grid(), FaultKind::DivisionByZero, "arith.divsi", "arith.divsi");
 }
 
@@ -232,7 +284,11 @@ fn division_by_zero() {
 fn state_carried_between_parallel_grid_steps() {
     // The accumulator is zeroed in the first step only.
     let text = seed(MATMUL_GRID, "arith.cmpi eq, %k, %z", "arith.cmpi eq, %s, %z");
-    let text = seed(&text, "    %first =", "    %s0 = arith.addi %i, %j : i32\n    %s = arith.addi %s0, %k : i32\n    %first =");
+    let text = seed(
+        &text,
+        "    %first =",
+        "    %s0 = arith.addi %i, %j : i32\n    %s = arith.addi %s0, %k : i32\n    %first =",
+    );
     let emulator = Emulator::new(&text).unwrap();
     let error = emulator.run_all_policies(&matmul_grid(), &RunOptions::default()).unwrap_err();
     let EmulatorError::Fault(fault) = error else { panic!("{error}") };
@@ -243,7 +299,12 @@ fn state_carried_between_parallel_grid_steps() {
 #[test]
 fn recorded_faults_are_listed_once_each() {
     let (line, _) = place(PAGED_SUM, "tpu.wait_dma2");
-    let text: String = PAGED_SUM.lines().enumerate().filter(|(i, _)| *i as u32 + 1 != line).map(|(_, l)| format!("{l}\n")).collect();
+    let text: String = PAGED_SUM
+        .lines()
+        .enumerate()
+        .filter(|(i, _)| *i as u32 + 1 != line)
+        .map(|(_, l)| format!("{l}\n"))
+        .collect();
     let options = RunOptions::default().faults(FaultPolicy::Record);
     let outcome = Emulator::new(&text).unwrap().run_with(&paged_sum([0; 4]), &options).unwrap();
     let kinds: Vec<FaultKind> = outcome.report.faults.iter().map(|f| f.kind).collect();

@@ -1,7 +1,9 @@
 //! What single ops compute, and how the grid moves windows: small kernels with results worked out by hand.
 #![cfg(feature = "emulator")]
 
-use tpu_rpa::emulator::{ElementType, Emulator, EmulatorError, Location, Operands, ReductionOrder, RunOptions, Tensor};
+use tpu_rpa::emulator::{
+    ElementType, Emulator, EmulatorError, Location, Operands, ReductionOrder, RunOptions, Tensor,
+};
 
 const VMEM: &str = "#tpu.memory_space<vmem>";
 
@@ -51,7 +53,11 @@ fn bf16_results_round_to_nearest_even() {
     let y = apply(body, ("1x4xbf16", x), ("1x4xbf16", ElementType::Bf16, &[1, 4]));
     assert_eq!(y.to_f32(), [256.0, 260.0, -255.0, 2.0]);
     let wide = f32s(&[1, 3], vec![257.0, 259.0, f32::from_bits(0x7F80_0001)]);
-    let y = apply("  %y = arith.truncf %x : vector<1x3xf32> to vector<1x3xbf16>", ("1x3xf32", wide), ("1x3xbf16", ElementType::Bf16, &[1, 3]));
+    let y = apply(
+        "  %y = arith.truncf %x : vector<1x3xf32> to vector<1x3xbf16>",
+        ("1x3xf32", wide),
+        ("1x3xbf16", ElementType::Bf16, &[1, 3]),
+    );
     assert_eq!(y.to_f32()[..2], [256.0, 260.0]);
     assert!(y.to_f32()[2].is_nan(), "a NaN must not round to infinity");
 }
@@ -60,11 +66,14 @@ fn bf16_results_round_to_nearest_even() {
 fn maximum_propagates_nan_and_maxnum_does_not() {
     let x = f32s(&[1, 3], vec![f32::NAN, 1.0, -0.0]);
     for (op, nan) in [("maximumf", true), ("maxnumf", false), ("minimumf", true), ("minnumf", false)] {
-        let body = format!("  %o = arith.constant dense<0.0> : vector<1x3xf32>\n  %y = arith.{op} %x, %o : vector<1x3xf32>");
+        let body = format!(
+            "  %o = arith.constant dense<0.0> : vector<1x3xf32>\n  %y = arith.{op} %x, %o : vector<1x3xf32>"
+        );
         let y = apply(&body, ("1x3xf32", x.clone()), ("1x3xf32", ElementType::F32, &[1, 3])).to_f32();
         assert_eq!(y[0].is_nan(), nan, "{op}");
     }
-    let body = "  %o = arith.constant dense<0.0> : vector<1x3xf32>\n  %y = arith.maximumf %x, %o : vector<1x3xf32>";
+    let body =
+        "  %o = arith.constant dense<0.0> : vector<1x3xf32>\n  %y = arith.maximumf %x, %o : vector<1x3xf32>";
     let y = apply(body, ("1x3xf32", x), ("1x3xf32", ElementType::F32, &[1, 3])).to_f32();
     assert_eq!(y[2].to_bits(), 0f32.to_bits(), "the larger of both zeros is +0");
 }
@@ -72,7 +81,9 @@ fn maximum_propagates_nan_and_maxnum_does_not() {
 #[test]
 fn float_comparisons_by_order() {
     let x = f32s(&[1, 3], vec![f32::NAN, 1.0, 2.0]);
-    for (predicate, expected) in [("oeq", [0, 1, 0]), ("une", [1, 0, 1]), ("one", [0, 0, 1]), ("ugt", [1, 0, 1]), ("uno", [1, 0, 0])] {
+    for (predicate, expected) in
+        [("oeq", [0, 1, 0]), ("une", [1, 0, 1]), ("one", [0, 0, 1]), ("ugt", [1, 0, 1]), ("uno", [1, 0, 0])]
+    {
         let body = format!(
             "  %o = arith.constant dense<1.0> : vector<1x3xf32>
   %m = arith.cmpf {predicate}, %x, %o : vector<1x3xf32>
@@ -133,10 +144,15 @@ fn the_order_of_sums_is_the_one_asked_for() {
   %p = tpu.matmul %x, %ones, %acc {dimension_numbers = #tpu.dot_dimension_numbers<[0], [0], [1], [1], [0, 1, 1, 1], [], []>, transpose_lhs_hint = false} : vector<4x1xf32>, vector<4x1xf32>, vector<1x1xf32> -> vector<1x1xf32>
   vector.store %p, %prod[%c0, %c0] : memref<1x1xf32, {V}>, vector<1x1xf32>",
     );
-    let operands = Operands::new().input(x).output(ElementType::F32, &[1, 1]).output(ElementType::F32, &[1, 1]);
+    let operands =
+        Operands::new().input(x).output(ElementType::F32, &[1, 1]).output(ElementType::F32, &[1, 1]);
     for (order, expected) in [(ReductionOrder::Sequential, big), (ReductionOrder::BalancedTree, big + 2.0)] {
         let outcome = e.run_with(&operands, &RunOptions::default().sums(order)).unwrap();
-        assert_eq!((outcome.outputs[0].to_f32(), outcome.outputs[1].to_f32()), (vec![expected], vec![expected]), "{order:?}");
+        assert_eq!(
+            (outcome.outputs[0].to_f32(), outcome.outputs[1].to_f32()),
+            (vec![expected], vec![expected]),
+            "{order:?}"
+        );
     }
 }
 
@@ -170,7 +186,10 @@ fn views_reshape_and_reinterpret() {
     let x = Tensor::bf16_from_f32(&[2, 2, 2], &[1.0, 2.0, 1.0, 0.0, 0.0, 0.0, 2.0, 2.0]).unwrap();
     let outcome = e.run(&Operands::new().input(x).output(ElementType::I32, &[2, 2])).unwrap();
     // Rows 0 and 1 share a word, row 0 in the low half: 1.0 is 0x3F80, 2.0 is 0x4000.
-    assert_eq!(outcome.outputs[0].as_slice::<i32>().unwrap(), [0x3F80_3F80, 0x0000_4000, 0x4000_0000, 0x4000_0000]);
+    assert_eq!(
+        outcome.outputs[0].as_slice::<i32>().unwrap(),
+        [0x3F80_3F80, 0x0000_4000, 0x4000_0000, 0x4000_0000]
+    );
 }
 
 #[test]
@@ -226,16 +245,22 @@ fn loops_carry_values_and_are_counted() {
   }
   vector.store %y, %out[%c0, %c0] : memref<1x2xf32, {V}>, vector<1x2xf32>",
     );
-    let outcome = e.run(&Operands::new().input(f32s(&[1, 2], vec![1.0, 10.0])).output(ElementType::F32, &[1, 2])).unwrap();
+    let outcome = e
+        .run(&Operands::new().input(f32s(&[1, 2], vec![1.0, 10.0])).output(ElementType::F32, &[1, 2]))
+        .unwrap();
     assert_eq!(outcome.outputs[0].to_f32(), [13.0, 130.0]);
     assert_eq!(outcome.report.count("steps"), 5);
-    let trips: Vec<(u32, u64, u64)> = outcome.report.loops.iter().map(|(at, l)| (at.line, l.entries, l.trips)).collect();
+    let trips: Vec<(u32, u64, u64)> =
+        outcome.report.loops.iter().map(|(at, l)| (at.line, l.entries, l.trips)).collect();
     assert_eq!(trips, [(8, 1, 5), (12, 1, 4)]);
     let few = e.run_with(
         &Operands::new().input(f32s(&[1, 2], vec![0.0; 2])).output(ElementType::F32, &[1, 2]),
         &RunOptions::default().max_steps(6),
     );
-    assert!(matches!(few, Err(EmulatorError::StepLimit { steps: 6, location: Location { line: 9, .. }, .. })), "{few:?}");
+    assert!(
+        matches!(few, Err(EmulatorError::StepLimit { steps: 6, location: Location { line: 9, .. }, .. })),
+        "{few:?}"
+    );
 }
 
 /// A kernel that adds its grid index to 8-row blocks.
@@ -270,7 +295,8 @@ fn edge_blocks_write_back_only_what_exists() {
 
 #[test]
 fn what_no_step_writes_stays_nan() {
-    let operands = Operands::new().input(f32s(&[24, 128], vec![1.0; 24 * 128])).output(ElementType::F32, &[24, 128]);
+    let operands =
+        Operands::new().input(f32s(&[24, 128], vec![1.0; 24 * 128])).output(ElementType::F32, &[24, 128]);
     let outcome = blocks("2").run(&operands).unwrap();
     assert!(outcome.outputs[0].to_f32()[2048..].iter().all(|y| y.is_nan()));
     assert_eq!(outcome.report.unwritten, [1024]);
@@ -279,17 +305,23 @@ fn what_no_step_writes_stays_nan() {
 #[test]
 fn a_dynamic_grid_takes_its_bound_from_the_call() {
     let e = blocks("-9223372036854775808");
-    let operands = Operands::new().input(f32s(&[24, 128], vec![1.0; 24 * 128])).output(ElementType::F32, &[24, 128]);
+    let operands =
+        Operands::new().input(f32s(&[24, 128], vec![1.0; 24 * 128])).output(ElementType::F32, &[24, 128]);
     assert_eq!(e.run(&operands.clone().dynamic_grid(&[3])).unwrap().report.grid_steps, 3);
     assert!(matches!(e.run(&operands), Err(EmulatorError::Operands { .. })));
 }
 
 #[test]
 fn an_aliased_result_starts_with_its_input() {
-    let operands = Operands::new().input(f32s(&[24, 128], vec![1.0; 24 * 128])).output(ElementType::F32, &[24, 128]);
+    let operands =
+        Operands::new().input(f32s(&[24, 128], vec![1.0; 24 * 128])).output(ElementType::F32, &[24, 128]);
     let outcome = blocks("2").run(&operands.alias(0, 0)).unwrap();
     let y = outcome.outputs[0].to_f32();
-    assert!(y[..1024].iter().all(|&y| y == 1.0) && y[1024..2048].iter().all(|&y| y == 2.0) && y[2048..].iter().all(|&y| y == 1.0));
+    assert!(
+        y[..1024].iter().all(|&y| y == 1.0)
+            && y[1024..2048].iter().all(|&y| y == 2.0)
+            && y[2048..].iter().all(|&y| y == 1.0)
+    );
 }
 
 #[test]
@@ -315,5 +347,8 @@ fn operands_must_fit_the_signature() {
 #[test]
 fn declared_memory_is_counted() {
     let memory = blocks("2").memory();
-    assert_eq!((memory.vmem(), memory.vmem_windows, memory.smem, memory.semaphores), (4 * 4096, 4 * 4096, 0, 0));
+    assert_eq!(
+        (memory.vmem(), memory.vmem_windows, memory.smem, memory.semaphores),
+        (4 * 4096, 4 * 4096, 0, 0)
+    );
 }

@@ -252,11 +252,11 @@ impl<'m, 't> Builder<'m, 't> {
         }
         let slot = slot + value.part;
         let ty = self.slots[slot].ty.clone();
-        if let Some(Some(written)) = op.operand_types.get(i) {
-            if *written != ty {
-                let message = format!("{} is {ty}, not {written}", value.name);
-                return Err(EmulatorError::verify(value.location, op.name, message));
-            }
+        if let Some(Some(written)) = op.operand_types.get(i)
+            && *written != ty
+        {
+            let message = format!("{} is {ty}, not {written}", value.name);
+            return Err(EmulatorError::verify(value.location, op.name, message));
         }
         let last = op.last_use.get(i).copied().unwrap_or(false) && !self.slots[slot].preset;
         Ok(Operand { arg: Arg { slot, last }, ty })

@@ -372,7 +372,7 @@ pub(super) fn compare<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>) -> Built {
         "oge" => float!(|x, y| x >= y),
         "olt" => float!(|x, y| x < y),
         "ole" => float!(|x, y| x <= y),
-        "one" => float!(|x, y| x < y || x > y),
+        "one" => float!(move |x, y| x != y && !unordered(x, y)),
         "ord" => float!(move |x, y| !unordered(x, y)),
         "ueq" => float!(move |x, y| x == y || unordered(x, y)),
         "ugt" => float!(move |x, y| x > y || unordered(x, y)),

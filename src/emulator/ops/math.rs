@@ -5,22 +5,20 @@
 /// `2^x`, within 1.5 units in the last place; exact at integers.
 #[inline(always)]
 pub(super) fn exp2(x: f32) -> f32 {
-    // Beyond these the result is 0 or infinity anyway; NaN passes through `max` and `min` as a bound.
-    let clamped = x.max(-160.0).min(140.0);
+    // Beyond these the result is 0 or infinity anyway.
+    let clamped = x.clamp(-160.0, 140.0);
     let n = clamped.round_ties_even();
-    let y = natural((clamped - n) * std::f32::consts::LN_2, n);
-    if x.is_nan() { x } else { y }
+    natural((clamped - n) * std::f32::consts::LN_2, n)
 }
 
 /// `e^x`, within 2 units in the last place; exact at 0.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    let clamped = x.max(-110.0).min(97.0);
+    let clamped = x.clamp(-110.0, 97.0);
     let n = (clamped * std::f32::consts::LOG2_E).round_ties_even();
     // `x - n ln 2` with ln 2 in two parts, the first exact in products with n.
     let r = (clamped - n * 0.693_359_4) - n * -2.121_944_4e-4;
-    let y = natural(r, n);
-    if x.is_nan() { x } else { y }
+    natural(r, n)
 }
 
 /// `e^r * 2^n` for `|r| <= ln 2 / 2`, also where the result is subnormal or infinite.

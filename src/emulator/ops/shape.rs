@@ -336,7 +336,7 @@ pub(super) fn rotate<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>) -> Built {
     let out = b.result(op, x.ty.clone())?;
     let arg = x.arg;
     for_lane!(elem, L => step(move |m| {
-        let by = amount.map_or_else(|a| m.int(a), |n| n).rem_euclid(extent as i64) as usize;
+        let by = amount.unwrap_or_else(|a| m.int(a)).rem_euclid(extent as i64) as usize;
         let mut lanes = m.lanes::<L>(arg).to_vec();
         lanes.chunks_exact_mut(extent * inner).for_each(|block| block.rotate_right(by * inner));
         m.set(out, L::wrap(lanes));
