@@ -4,10 +4,11 @@
 use proptest::prelude::*;
 use tpu_rpa::emulator::{AlignmentRule, Emulator, EmulatorError, Operands, RunOptions, Tensor};
 
-const TEXTS: [&str; 3] = [
+const TEXTS: [&str; 4] = [
     include_str!("data/mosaic/paged_sum.mlir"),
     include_str!("data/mosaic/matmul_grid.mlir"),
     include_str!("data/mosaic/write_back.mlir"),
+    include_str!("data/mosaic/masked_attention.mlir"),
 ];
 
 const HEAD: &str = "func.func @k(%x: memref<8x128xf32, #tpu.memory_space<vmem>>, %s: memref<4xi32, #tpu.memory_space<smem>>, %q: memref<2x!tpu.dma_semaphore, #tpu.memory_space<semaphore_mem>>) attributes {scratch_operands = 2 : i64, tpu.core_type = #tpu.core_type<tc>} {
@@ -226,9 +227,21 @@ fn survive(text: &str) {
     let copies = Operands::new()
         .input(Tensor::full(&[16, 128], 7i32).unwrap())
         .output(tpu_rpa::emulator::ElementType::I32, &[16, 128]);
-    for operands in [pages, matmul, copies] {
+    let attention = Operands::new()
+        .input(Tensor::new(&[1], vec![20]).unwrap())
+        .input(Tensor::full(&[8, 128], 9i32).unwrap())
+        .input(Tensor::bf16_from_f32(&[128, 128], &vec![0.5; 128 * 128]).unwrap())
+        .input(Tensor::bf16_from_f32(&[2, 32, 128], &vec![0.5; 2 * 32 * 128]).unwrap())
+        .output(tpu_rpa::emulator::ElementType::F32, &[128, 128]);
+    for operands in [pages, matmul, copies, attention] {
         let _ = emulator.run_with(&operands, &options);
     }
+}
+
+#[test]
+fn an_emulator_may_be_shared_by_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Emulator>();
 }
 
 #[test]
@@ -255,7 +268,7 @@ proptest! {
 
     /// Words of a kernel text replaced by, swapped with or joined to other words of it.
     #[test]
-    fn no_mutation_panics(which in 0usize..3, edits in prop::collection::vec((any::<u32>(), any::<u32>(), 0u8..5), 1..4)) {
+    fn no_mutation_panics(which in 0usize..4, edits in prop::collection::vec((any::<u32>(), any::<u32>(), 0u8..7), 1..4)) {
         let text = TEXTS[which];
         let mut words: Vec<&str> = text.split_inclusive(|c: char| " ,<>()[]x:".contains(c)).collect();
         for (a, b, kind) in edits {
@@ -265,6 +278,14 @@ proptest! {
                 1 => words[a] = words[b],
                 2 => { words.remove(a); }
                 3 => words.insert(a, words[b]),
+                // Another value, or another number: often still a valid text, which then runs.
+                4 | 5 => {
+                    let sigil = |w: &&str| if kind == 4 { w.starts_with('%') } else { w.starts_with(|c: char| c.is_ascii_digit()) };
+                    let places: Vec<usize> = (0..words.len()).filter(|&i| sigil(&words[i])).collect();
+                    if let [_, ..] = places[..] {
+                        words[places[a % places.len()]] = words[places[b % places.len()]];
+                    }
+                }
                 _ => words[a] = ["-1 ", "0 ", "9999999999999999999 ", "%", "x", "i1 ", "1.0 ", "é "][b % 8],
             }
         }
