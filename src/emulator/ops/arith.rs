@@ -27,7 +27,10 @@ pub(super) fn constant<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>) -> Built {
             let n = volume(shape);
             for_lane!(elem, L => {
                 let lanes: Option<Vec<L>> = items.iter().map(|i| L::from_scalar(&scalar(i, elem)?)).collect();
-                lanes.map(|l| L::wrap(if l.len() == 1 { vec![l[0]; n] } else { l }))
+                lanes.map(|l| {
+                    let splat = || L::wrap(if l.len() == 1 { vec![l[0]; n] } else { l });
+                    b.vector_constant(&ty, format!("{items:?}"), splat)
+                })
             })
         }
         _ => None,

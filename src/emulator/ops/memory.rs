@@ -444,6 +444,8 @@ pub(super) fn slice<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>) -> Built {
         let mut found = Vec::new();
         for (from_end, tile) in [(2usize, 8usize), (1, 128)] {
             let Some(d) = rank.checked_sub(from_end) else { continue };
+            // An array of few rows is tiled by fewer.
+            let tile = if from_end == 2 { tile.min(shape[d].next_power_of_two()) } else { tile };
             if !b.divisor(indices[d]).divides_by(tile as u64) {
                 found.push((AlignmentRule::SliceOffset, d));
             }

@@ -304,12 +304,14 @@ pub(super) fn iota<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>) -> Built {
         .collect();
     let fits = elem == Elem::I32 && !dims.is_empty() && dims.iter().all(|&d| d < rank);
     b.require(op, fits, || format!("needs dimensions of the i32 result {ty}"))?;
-    let memory = strides(shape);
-    let lanes: Vec<i32> = (0..volume(shape))
-        .map(|i| dims.iter().fold(0, |acc, &d| acc * shape[d] + i / memory[d] % shape[d]) as i32)
-        .collect();
-    let out = b.result(op, ty.clone())?;
-    b.constant(out, i32::wrap(lanes));
+    let index = || {
+        let memory = strides(shape);
+        let along = |i: usize| dims.iter().fold(0, |acc, &d| acc * shape[d] + i / memory[d] % shape[d]);
+        i32::wrap((0..volume(shape)).map(|i| along(i) as i32).collect())
+    };
+    let value = b.vector_constant(&ty, format!("iota {dims:?}"), index);
+    let out = b.result(op, ty)?;
+    b.constant(out, value);
     Ok(None)
 }
 
