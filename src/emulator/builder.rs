@@ -43,6 +43,7 @@ pub(crate) struct Builder<'m, 't> {
     constants: Vec<(usize, Value)>,
     scopes: Vec<HashMap<&'t str, (usize, usize)>>,
     pub(crate) calls: usize,
+    vectors: HashMap<(Type, String), Value>,
     constant_lanes: usize,
     /// What `check_alignment` reports.
     pub(crate) findings: Vec<Finding>,
@@ -60,6 +61,7 @@ impl<'m, 't> Builder<'m, 't> {
             constants: Vec::new(),
             scopes: Vec::new(),
             calls: 0,
+            vectors: HashMap::new(),
             constant_lanes: 0,
             findings: Vec::new(),
             allocas: Vec::new(),
@@ -252,11 +254,11 @@ impl<'m, 't> Builder<'m, 't> {
         }
         let slot = slot + value.part;
         let ty = self.slots[slot].ty.clone();
-        if let Some(Some(written)) = op.operand_types.get(i) {
-            if *written != ty {
-                let message = format!("{} is {ty}, not {written}", value.name);
-                return Err(EmulatorError::verify(value.location, op.name, message));
-            }
+        if let Some(Some(written)) = op.operand_types.get(i)
+            && *written != ty
+        {
+            let message = format!("{} is {ty}, not {written}", value.name);
+            return Err(EmulatorError::verify(value.location, op.name, message));
         }
         let last = op.last_use.get(i).copied().unwrap_or(false) && !self.slots[slot].preset;
         Ok(Operand { arg: Arg { slot, last }, ty })
@@ -358,18 +360,24 @@ impl<'m, 't> Builder<'m, 't> {
 
     /// Makes a slot hold a value from the start.
     pub(crate) fn constant(&mut self, slot: usize, value: Value) {
-        self.constant_lanes += match &value {
-            Value::Floats(v) => v.len(),
-            Value::Ints(v) => v.len(),
-            Value::Bools(v) => v.len(),
-            _ => 1,
-        };
         self.slots[slot].preset = true;
         if let Value::Int(i) = value {
             self.slots[slot].constant = Some(i);
             self.slots[slot].divisor = Divisor::of(i);
         }
         self.constants.push((slot, value));
+    }
+
+    /// A vector constant, made once for all ops that ask for the same: tiles of zeros are many and large.
+    pub(crate) fn vector_constant(&mut self, ty: &Type, key: String, make: impl FnOnce() -> Value) -> Value {
+        let lanes = ty.shape().iter().product::<usize>();
+        let entry = self.vectors.entry((ty.clone(), key));
+        entry
+            .or_insert_with(|| {
+                self.constant_lanes += lanes;
+                make()
+            })
+            .clone()
     }
 
     pub(crate) fn constant_of(&self, arg: Arg) -> Option<i64> {

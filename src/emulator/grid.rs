@@ -42,7 +42,7 @@ pub(super) fn run(
     let mut prefetched = Vec::new();
     for (i, a) in signature.prefetch.iter().enumerate() {
         // SMEM has its own copy; kernels may keep state in it.
-        let words = operands.inputs[i].to_words();
+        let words = operands.inputs[i].words();
         let view = allocate(&mut machine, Buffer::filled(&a.name, a.elem, words, Role::Input), &a.shape);
         prefetched.push(Value::Ref(Arc::new(view)));
         frame[arguments[i]] = prefetched[i].clone();
@@ -78,7 +78,7 @@ pub(super) fn run(
     steps(signature, &bounds, frame, &prefetched, &mut ports, &mut machine)?;
     machine.site = signature.site;
     machine.check_exit(signature.site)?;
-    finish(signature, operands, &arrays[inputs..], machine)
+    Ok(finish(signature, operands, &arrays[inputs..], machine))
 }
 
 fn allocate(machine: &mut Machine<'_>, buffer: Buffer, shape: &[usize]) -> View {
@@ -145,7 +145,7 @@ fn arrays(signature: &Signature, operands: &Operands, machine: &mut Machine<'_>)
         let whole = signature.windows[i].as_ref().is_none_or(|w| w.transform.is_none());
         if let Some(tensor) = inputs.get(i) {
             check(a, tensor.element_type().into(), tensor.shape(), whole)?;
-            let buffer = Buffer::filled(&a.name, a.elem, tensor.to_words(), Role::Hbm);
+            let buffer = Buffer::filled(&a.name, a.elem, tensor.words(), Role::Hbm);
             views.push(allocate(machine, buffer, tensor.shape()));
             continue;
         }
@@ -367,7 +367,7 @@ fn evaluate(transform: &Transform, prefetched: &[Value], m: &mut Machine<'_>) ->
     Ok(index)
 }
 
-fn finish(signature: &Signature, operands: &Operands, results: &[View], m: Machine<'_>) -> Result<Outcome> {
+fn finish(signature: &Signature, operands: &Operands, results: &[View], m: Machine<'_>) -> Outcome {
     let Machine { buffers, mut report, counts, trips, sites, .. } = m;
     for (site, s) in sites.iter().enumerate().take(signature.main_sites) {
         if counts[site] > 0 {
@@ -384,10 +384,7 @@ fn finish(signature: &Signature, operands: &Operands, results: &[View], m: Machi
     for ((element, shape), view) in operands.outputs.iter().zip(results) {
         let buffer = &buffers[view.buffer];
         report.unwritten.push(buffer.unwritten());
-        match Tensor::from_words(shape, *element, &buffer.words) {
-            Some(tensor) => outputs.push(tensor),
-            None => return Err(EmulatorError::operands(format!("a result cannot be of type {element}"))),
-        }
+        outputs.push(Tensor::from_words(shape, *element, buffer.words.clone()));
     }
-    Ok(Outcome { outputs, report })
+    Outcome { outputs, report }
 }

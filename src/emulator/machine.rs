@@ -3,6 +3,7 @@
 use super::dma::Dma;
 use super::error::{EmulatorError, Location, Result};
 use super::fault::{Fault, FaultKind};
+use super::lanes::Lanes;
 use super::memory::{Buffer, Role, Run, View};
 use super::options::{FaultPolicy, RunOptions};
 use super::report::Report;
@@ -133,7 +134,7 @@ impl<'a> Machine<'a> {
         T::lanes(&self.slots[arg.slot]).unwrap_or_else(|| unreachable!("verified as a vector of such lanes"))
     }
 
-    pub(crate) fn take_lanes<T: Lane>(&mut self, arg: Arg) -> Arc<Vec<T>> {
+    pub(crate) fn take_lanes<T: Lane>(&mut self, arg: Arg) -> Arc<Lanes<T>> {
         T::take(self.take(arg)).unwrap_or_else(|| unreachable!("verified as a vector of such lanes"))
     }
 

@@ -35,6 +35,11 @@
 //!   order ([`ReductionOrder`]). `fastmath` flags, `precision` and `approx` change nothing. Results do not depend on
 //!   the machine, except f64-based functions (`log`, `tanh`, ..), which depend on its math library.
 //!
+//! # Counting
+//! [`Report`] counts ops, loop trips, DMAs, bytes and grid steps. To count something by name, such as tiles visited,
+//! write `// count: NAME` at the end of the line of an op that runs once for each; [`Report::count`] gives the
+//! number. Several ops may share a name. The compiler ignores comments, so the marks can stay in the text that ships.
+//!
 //! Vector layouts and padding of tiles are not modelled; [`Emulator::check_alignment`] knows some of the compiler's
 //! rules about them.
 
@@ -45,6 +50,7 @@ mod dma;
 mod error;
 mod fault;
 mod grid;
+mod lanes;
 mod liveness;
 mod machine;
 mod memory;

@@ -3,48 +3,38 @@ use super::memory::Words;
 use super::types::{ElementType, volume};
 use half::bf16;
 use ndarray::{ArrayD, ArrayView, Dimension, IxDyn};
+use std::sync::Arc;
 
-/// An array at the kernel's boundary: an operand or a result, row-major.
+/// An array at the kernel's boundary: an operand or a result, row-major. Cheap to clone; equality is of bits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
     shape: Vec<usize>,
-    data: Data,
+    element: ElementType,
+    words: Words,
 }
 
 /// Rust types that a [`Tensor`] can hold.
-pub trait Element: Copy + private::Sealed {
+pub trait Element: private::Bits {
     /// The element type in kernel texts.
     const TYPE: ElementType;
 }
 
-use private::Data;
-
 mod private {
-    use half::bf16;
+    use crate::emulator::memory::Words;
 
-    #[derive(Clone, Debug, PartialEq)]
-    pub enum Data {
-        F32(Vec<f32>),
-        Bf16(Vec<bf16>),
-        I32(Vec<i32>),
-        I16(Vec<i16>),
-        I8(Vec<i8>),
-    }
-
-    pub trait Sealed: Sized {
-        fn wrap(data: Vec<Self>) -> Data;
-        fn slice(data: &Data) -> Option<&[Self]>;
+    /// Types that are stored as words of their width.
+    pub trait Bits: bytemuck::Pod {
+        #[expect(private_interfaces, reason = "the trait is sealed")]
+        fn store(data: Vec<Self>) -> Words;
     }
 }
 
 macro_rules! element {
-    ($type:ty, $variant:ident) => {
-        impl private::Sealed for $type {
-            fn wrap(data: Vec<Self>) -> Data {
-                Data::$variant(data)
-            }
-            fn slice(data: &Data) -> Option<&[Self]> {
-                if let Data::$variant(d) = data { Some(d) } else { None }
+    ($type:ty, $variant:ident, $width:ident) => {
+        impl private::Bits for $type {
+            #[expect(private_interfaces, reason = "the trait is sealed")]
+            fn store(data: Vec<Self>) -> Words {
+                Words::$width(Arc::new(bytemuck::allocation::cast_vec(data)))
             }
         }
         impl Element for $type {
@@ -52,20 +42,21 @@ macro_rules! element {
         }
     };
 }
-element!(f32, F32);
-element!(bf16, Bf16);
-element!(i32, I32);
-element!(i16, I16);
-element!(i8, I8);
+element!(f32, F32, W32);
+element!(bf16, Bf16, W16);
+element!(i32, I32, W32);
+element!(i16, I16, W16);
+element!(i8, I8, W8);
 
 impl Tensor {
     /// A tensor of the given row-major elements.
     pub fn new<T: Element>(shape: &[usize], data: Vec<T>) -> Result<Tensor> {
-        if shape.contains(&0) || volume(shape) != data.len() {
+        let size = shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d));
+        if shape.contains(&0) || size != Some(data.len()) {
             let message = format!("{} elements do not fill shape {shape:?}", data.len());
             return Err(EmulatorError::Operands { message });
         }
-        Ok(Tensor { shape: shape.to_vec(), data: T::wrap(data) })
+        Ok(Tensor { shape: shape.to_vec(), element: T::TYPE, words: T::store(data) })
     }
 
     /// A tensor of one repeated element.
@@ -90,28 +81,33 @@ impl Tensor {
 
     /// Element type.
     pub fn element_type(&self) -> ElementType {
-        match self.data {
-            Data::F32(_) => ElementType::F32,
-            Data::Bf16(_) => ElementType::Bf16,
-            Data::I32(_) => ElementType::I32,
-            Data::I16(_) => ElementType::I16,
-            Data::I8(_) => ElementType::I8,
-        }
+        self.element
     }
 
     /// The elements in row-major order, if `T` is their type.
     pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
-        T::slice(&self.data)
+        if T::TYPE != self.element {
+            return None;
+        }
+        Some(match &self.words {
+            Words::W8(w) => bytemuck::cast_slice(w),
+            Words::W16(w) => bytemuck::cast_slice(w),
+            Words::W32(w) => bytemuck::cast_slice(w),
+            Words::Semaphores(_) => return None,
+        })
     }
 
     /// The elements as `f32`, whatever their type.
     pub fn to_f32(&self) -> Vec<f32> {
-        match &self.data {
-            Data::F32(d) => d.clone(),
-            Data::Bf16(d) => d.iter().map(|x| x.to_f32()).collect(),
-            Data::I32(d) => d.iter().map(|&x| x as f32).collect(),
-            Data::I16(d) => d.iter().map(|&x| f32::from(x)).collect(),
-            Data::I8(d) => d.iter().map(|&x| f32::from(x)).collect(),
+        fn convert<T: Element>(t: &Tensor, f: impl Fn(T) -> f32) -> Vec<f32> {
+            t.as_slice::<T>().unwrap_or_default().iter().map(|&x| f(x)).collect()
+        }
+        match self.element {
+            ElementType::F32 => convert(self, |x: f32| x),
+            ElementType::Bf16 => convert(self, bf16::to_f32),
+            ElementType::I32 => convert(self, |x: i32| x as f32),
+            ElementType::I16 => convert(self, |x: i16| f32::from(x)),
+            ElementType::I8 => convert(self, |x: i8| f32::from(x)),
         }
     }
 
@@ -120,43 +116,29 @@ impl Tensor {
         ArrayD::from_shape_vec(IxDyn(&self.shape), self.as_slice()?.to_vec()).ok()
     }
 
-    /// First element at which two tensors of one type and shape differ in bits, by row-major index.
+    /// First element at which two tensors of one type and shape differ in bits, by row-major index. Tensors of
+    /// different types or shapes differ from the start.
     pub fn first_difference(&self, other: &Tensor) -> Option<usize> {
-        fn find<T, B: PartialEq>(a: &[T], b: &[T], bits: impl Fn(&T) -> B) -> Option<usize> {
-            a.iter()
-                .zip(b)
-                .position(|(x, y)| bits(x) != bits(y))
-                .or((a.len() != b.len()).then_some(a.len().min(b.len())))
+        fn find<T: PartialEq>(a: &[T], b: &[T]) -> Option<usize> {
+            a.iter().zip(b).position(|(x, y)| x != y)
         }
-        match (&self.data, &other.data) {
-            (Data::F32(a), Data::F32(b)) => find(a, b, |x| x.to_bits()),
-            (Data::Bf16(a), Data::Bf16(b)) => find(a, b, |x| x.to_bits()),
-            (Data::I32(a), Data::I32(b)) => find(a, b, |x| *x),
-            (Data::I16(a), Data::I16(b)) => find(a, b, |x| *x),
-            (Data::I8(a), Data::I8(b)) => find(a, b, |x| *x),
+        if self.element != other.element || self.shape != other.shape {
+            return Some(0);
+        }
+        match (&self.words, &other.words) {
+            (Words::W8(a), Words::W8(b)) => find(a, b),
+            (Words::W16(a), Words::W16(b)) => find(a, b),
+            (Words::W32(a), Words::W32(b)) => find(a, b),
             _ => Some(0),
         }
     }
 
-    pub(crate) fn to_words(&self) -> Words {
-        match &self.data {
-            Data::F32(d) => Words::W32(d.iter().map(|x| x.to_bits()).collect()),
-            Data::Bf16(d) => Words::W16(d.iter().map(|x| x.to_bits()).collect()),
-            Data::I32(d) => Words::W32(d.iter().map(|&x| x as u32).collect()),
-            Data::I16(d) => Words::W16(d.iter().map(|&x| x as u16).collect()),
-            Data::I8(d) => Words::W8(d.iter().map(|&x| x as u8).collect()),
-        }
+    pub(crate) fn words(&self) -> Words {
+        self.words.clone()
     }
 
-    pub(crate) fn from_words(shape: &[usize], element: ElementType, words: &Words) -> Option<Tensor> {
-        let data = match (element, words) {
-            (ElementType::F32, Words::W32(w)) => Data::F32(w.iter().map(|&x| f32::from_bits(x)).collect()),
-            (ElementType::Bf16, Words::W16(w)) => Data::Bf16(w.iter().map(|&x| bf16::from_bits(x)).collect()),
-            (ElementType::I32, Words::W32(w)) => Data::I32(w.iter().map(|&x| x as i32).collect()),
-            (ElementType::I16, Words::W16(w)) => Data::I16(w.iter().map(|&x| x as i16).collect()),
-            (ElementType::I8, Words::W8(w)) => Data::I8(w.iter().map(|&x| x as i8).collect()),
-            _ => return None,
-        };
-        Some(Tensor { shape: shape.to_vec(), data })
+    /// A tensor of words that have the width of the element type.
+    pub(crate) fn from_words(shape: &[usize], element: ElementType, words: Words) -> Tensor {
+        Tensor { shape: shape.to_vec(), element, words }
     }
 }

@@ -1,5 +1,6 @@
 //! Values of SSA slots at run time.
 
+use super::lanes::Lanes;
 use super::memory::View;
 use std::sync::Arc;
 
@@ -14,39 +15,56 @@ pub(crate) enum Value {
     Empty,
     Int(i64),
     Float(f32),
-    Floats(Arc<Vec<f32>>),
-    Ints(Arc<Vec<i32>>),
-    Bools(Arc<Vec<bool>>),
+    Floats(Arc<Lanes<f32>>),
+    Ints(Arc<Lanes<i32>>),
+    Bools(Arc<Lanes<bool>>),
     Ref(Arc<View>),
 }
 
 /// Rust types that lanes of a vector are kept in.
-pub(crate) trait Lane: Copy + Default + Send + Sync + 'static {
+pub(crate) trait Lane: super::lanes::Pooled {
     /// The lanes of a vector value of this kind.
     fn lanes(value: &Value) -> Option<&[Self]>;
     /// The vector, moved out of the value.
-    fn take(value: Value) -> Option<Arc<Vec<Self>>>;
-    fn wrap(lanes: Vec<Self>) -> Value;
+    fn take(value: Value) -> Option<Arc<Lanes<Self>>>;
+    /// A value of lanes that may be shared.
+    fn share(lanes: Arc<Lanes<Self>>) -> Value;
+
+    /// A scalar of this lane type.
+    fn from_scalar(value: &Value) -> Option<Self>;
+    /// The lane as a scalar.
+    fn into_scalar(self) -> Value;
+
+    /// A value of new lanes.
+    fn wrap(lanes: Vec<Self>) -> Value {
+        Self::share(Arc::new(Lanes::from(lanes)))
+    }
 }
 
 macro_rules! lane {
-    ($type:ty, $vector:ident) => {
+    ($type:ty, $vector:ident, $scalar:ident, $from:expr, $into:expr) => {
         impl Lane for $type {
+            fn from_scalar(value: &Value) -> Option<Self> {
+                if let Value::$scalar(x) = value { Some($from(*x)) } else { None }
+            }
+            fn into_scalar(self) -> Value {
+                Value::$scalar($into(self))
+            }
             fn lanes(value: &Value) -> Option<&[Self]> {
                 if let Value::$vector(v) = value { Some(v) } else { None }
             }
-            fn take(value: Value) -> Option<Arc<Vec<Self>>> {
+            fn take(value: Value) -> Option<Arc<Lanes<Self>>> {
                 if let Value::$vector(v) = value { Some(v) } else { None }
             }
-            fn wrap(lanes: Vec<Self>) -> Value {
-                Value::$vector(Arc::new(lanes))
+            fn share(lanes: Arc<Lanes<Self>>) -> Value {
+                Value::$vector(lanes)
             }
         }
     };
 }
-lane!(f32, Floats);
-lane!(i32, Ints);
-lane!(bool, Bools);
+lane!(f32, Floats, Float, |x| x, |x| x);
+lane!(i32, Ints, Int, |x| x as i32, i64::from);
+lane!(bool, Bools, Int, |x| x != 0, i64::from);
 
 /// Rounds to the nearest `bf16`, ties to even; NaN stays NaN.
 #[inline(always)]

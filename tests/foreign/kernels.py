@@ -30,6 +30,11 @@ def normal(*shape, dtype=F32):
     return jnp.asarray(rng.standard_normal(shape), dtype)
 
 
+def attention_inputs(*shape):
+    """Queries, small enough that no key takes all the weight, keys and values."""
+    return normal(*shape) * 0.3, normal(*shape), normal(*shape)
+
+
 def integers(low, high, *shape, dtype=I32):
     return jnp.asarray(rng.integers(low, high, shape), dtype)
 
@@ -51,12 +56,12 @@ def mosaic_text(stablehlo):
 CASES = []
 
 
-def case(name, *args, tolerance=1e-5, aliases=(), reference=None):
+def case(name, *args, tolerance=1e-5, aliases=(), faults=(), reference=None):
     """Registers a function of arrays that makes exactly one pallas_call. `reference` gives the expected result where
-    JAX's interpreter cannot run the kernel."""
+    JAX's interpreter cannot run the kernel, `faults` what the emulator finds in it."""
 
     def register(function):
-        options = dict(tolerance=tolerance, aliases=aliases, reference=reference)
+        options = dict(tolerance=tolerance, aliases=aliases, faults=faults, reference=reference)
         CASES.append(dict(name=name, function=function, args=args, **options))
         return function
 
@@ -100,7 +105,7 @@ def write(case, out):
     with open(os.path.join(out, name + ".mlir"), "w") as f:
         f.write(text)
     grid = [int(g) for g in (grid if isinstance(grid, tuple) else (grid,))]
-    entry = dict(name=name, tolerance=case["tolerance"], aliases=case["aliases"], grid=grid)
+    entry = dict(name=name, tolerance=case["tolerance"], aliases=case["aliases"], faults=case["faults"], grid=grid)
     for kind, arrays in [("inputs", inputs), ("outputs", outputs)]:
         entry[kind] = []
         for i, a in enumerate(arrays):
@@ -465,14 +470,14 @@ def semaphores(x):
 # ---- kernels that JAX ships
 
 
-@case("jax_flash_attention", *[normal(1, 2, 256, 128)] * 3)
+@case("jax_flash_attention", *attention_inputs(1, 2, 256, 128))
 def jax_flash(q, k, v):
     from jax.experimental.pallas.ops.tpu import flash_attention as module
 
     return module.flash_attention(q, k, v, causal=True, sm_scale=0.1)
 
 
-@case("jax_flash_segments", *[normal(1, 2, 256, 128)] * 3, jnp.repeat(jnp.arange(4), 64)[None].astype(I32))
+@case("jax_flash_segments", *attention_inputs(1, 2, 256, 128), jnp.repeat(jnp.arange(4), 64)[None].astype(I32))
 def jax_flash_segments(q, k, v, segments):
     from jax.experimental.pallas.ops.tpu import flash_attention as module
 
@@ -484,6 +489,30 @@ def jax_matmul(a, b):
     from jax.experimental.pallas.ops.tpu import matmul as module
 
     return module.matmul(a, b, block_shape=(128, 128), block_k=128)
+
+
+# It blends rows into a result block that it has not filled yet: right in the end, and worth knowing.
+BLENDS = ["output read before written"]
+SIZES = jnp.asarray([100, 0, 300, 112], I32)
+
+
+@case("jax_grouped_matmul", normal(512, 128, dtype=BF16), normal(4, 128, 128, dtype=BF16), SIZES, faults=BLENDS)
+def jax_grouped_matmul(lhs, rhs, sizes):
+    """A grid bound known only at run time, and blocks that two groups share."""
+    from jax.experimental.pallas.ops.tpu.megablox import gmm
+
+    return gmm(lhs, rhs, sizes, tiling=(128, 128, 128))
+
+
+@case("jax_splash_attention", *attention_inputs(2, 256, 128))
+def jax_splash(q, k, v):
+    """Block tables of 8-bit integers in SMEM."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as module
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+    mask = masks.MultiHeadMask([masks.CausalMask((256, 256)) for _ in range(2)])
+    sizes = module.BlockSizes(block_q=128, block_kv=128, block_kv_compute=128)
+    return module.make_splash_mha(mask, head_shards=1, q_seq_shards=1, block_sizes=sizes)(q, k, v)
 
 
 PAGES = integers(0, 16, 2, 8)

@@ -6,6 +6,7 @@ use crate::emulator::alignment::Divisor;
 use crate::emulator::builder::{Builder, Operand, step};
 use crate::emulator::error::Result;
 use crate::emulator::fault::FaultKind;
+use crate::emulator::lanes::room;
 use crate::emulator::machine::{Arg, Machine, Step};
 use crate::emulator::text::ast::{Attribute, Op};
 use crate::emulator::types::{Elem, Type, volume};
@@ -25,8 +26,11 @@ pub(super) fn constant<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>) -> Built {
         {
             let n = volume(shape);
             for_lane!(elem, L => {
-                let lanes: Option<Vec<L>> = items.iter().map(|i| scalar(i, elem).and_then(L::of)).collect();
-                lanes.map(|l| L::wrap(if l.len() == 1 { vec![l[0]; n] } else { l }))
+                let lanes: Option<Vec<L>> = items.iter().map(|i| L::from_scalar(&scalar(i, elem)?)).collect();
+                lanes.map(|l| {
+                    let splat = || L::wrap(if l.len() == 1 { vec![l[0]; n] } else { l });
+                    b.vector_constant(&ty, format!("{items:?}"), splat)
+                })
             })
         }
         _ => None,
@@ -56,29 +60,6 @@ fn scalar(literal: &Attribute<'_>, elem: Elem) -> Option<Value> {
         (_, Attribute::Hex(x)) if elem.is_int() => Value::Int(wrap_int(*x as i64, bits)),
         _ => return None,
     })
-}
-
-/// Lanes from scalar constants.
-trait FromScalar: Lane {
-    fn of(value: Value) -> Option<Self>;
-}
-
-impl FromScalar for f32 {
-    fn of(value: Value) -> Option<Self> {
-        if let Value::Float(x) = value { Some(x) } else { None }
-    }
-}
-
-impl FromScalar for i32 {
-    fn of(value: Value) -> Option<Self> {
-        if let Value::Int(x) = value { Some(x as i32) } else { None }
-    }
-}
-
-impl FromScalar for bool {
-    fn of(value: Value) -> Option<Self> {
-        if let Value::Int(x) = value { Some(x != 0) } else { None }
-    }
 }
 
 fn float(m: &Machine<'_>, arg: Arg) -> f32 {
@@ -394,7 +375,7 @@ pub(super) fn compare<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>) -> Built {
         "oge" => float!(|x, y| x >= y),
         "olt" => float!(|x, y| x < y),
         "ole" => float!(|x, y| x <= y),
-        "one" => float!(|x, y| x < y || x > y),
+        "one" => float!(move |x, y| x != y && !unordered(x, y)),
         "ord" => float!(move |x, y| !unordered(x, y)),
         "ueq" => float!(move |x, y| x == y || unordered(x, y)),
         "ugt" => float!(move |x, y| x > y || unordered(x, y)),
@@ -498,7 +479,7 @@ fn select_lanes<L: Lane>(m: &mut Machine<'_>, condition: Arg, x: Arg, y: Arg) ->
                 #[inline(always)]
                 || free.iter_mut().zip(other).zip(mask).for_each(|((x, &y), &c)| *x = if c { *x } else { y }),
             );
-            return L::wrap(std::sync::Arc::unwrap_or_clone(lanes));
+            return L::share(lanes);
         }
         return L::wrap(pick(mask, &lanes, other));
     }
@@ -506,10 +487,12 @@ fn select_lanes<L: Lane>(m: &mut Machine<'_>, condition: Arg, x: Arg, y: Arg) ->
 }
 
 fn pick<L: Lane>(mask: &[bool], x: &[L], y: &[L]) -> Vec<L> {
+    let mut out = room(mask.len());
     super::lanes::vectorised(
         #[inline(always)]
-        || x.iter().zip(y).zip(mask).map(|((&x, &y), &c)| if c { x } else { y }).collect(),
-    )
+        || out.extend(x.iter().zip(y).zip(mask).map(|((&x, &y), &c)| if c { x } else { y })),
+    );
+    out
 }
 
 /// The exact quotient, also where the text allows an approximation.

@@ -80,7 +80,9 @@ pub(super) fn for_loop<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>, site: usize) ->
             m.set(slots[0], Value::Int(i));
             m.run(&code)?;
             transfer(m, &code.results, &slots[1..]);
-            i += stride;
+            // Past the largest integer there is nothing left to count.
+            let Some(next) = i.checked_add(stride) else { break };
+            i = next;
         }
         let last: Vec<Arg> = slots[1..].iter().map(|&slot| Arg { slot, last: true }).collect();
         transfer(m, &last, &outs);

@@ -1,5 +1,6 @@
 //! Loops over all lanes of a vector, compiled for the widest vector unit that the machine has.
 
+use crate::emulator::lanes::room;
 use crate::emulator::machine::{Arg, Machine};
 use crate::emulator::types::Elem;
 use crate::emulator::value::{Lane, Value};
@@ -17,9 +18,10 @@ pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
 #[inline(always)]
 pub(super) fn map<T: Lane, U: Lane>(m: &mut Machine<'_>, a: Arg, f: impl Fn(T) -> U) -> Value {
     let input = m.lanes::<T>(a);
-    let out = vectorised(
+    let mut out = room(input.len());
+    vectorised(
         #[inline(always)]
-        || input.iter().map(|&x| f(x)).collect(),
+        || out.extend(input.iter().map(|&x| f(x))),
     );
     U::wrap(out)
 }
@@ -32,9 +34,10 @@ pub(super) fn map_same<T: Lane>(m: &mut Machine<'_>, a: Arg, f: impl Fn(T) -> T)
     }
     let mut lanes = m.take_lanes::<T>(a);
     if Arc::get_mut(&mut lanes).is_none() {
-        let out = vectorised(
+        let mut out = room(lanes.len());
+        vectorised(
             #[inline(always)]
-            || lanes.iter().map(|&x| f(x)).collect(),
+            || out.extend(lanes.iter().map(|&x| f(x))),
         );
         return T::wrap(out);
     }
@@ -44,18 +47,24 @@ pub(super) fn map_same<T: Lane>(m: &mut Machine<'_>, a: Arg, f: impl Fn(T) -> T)
             || own.iter_mut().for_each(|x| *x = f(*x)),
         );
     }
-    T::wrap(Arc::unwrap_or_clone(lanes))
+    T::share(lanes)
 }
 
 /// `f` of all pairs of lanes.
 #[inline(always)]
 pub(super) fn zip<T: Lane, U: Lane>(m: &mut Machine<'_>, a: Arg, b: Arg, f: impl Fn(T, T) -> U) -> Value {
     let (x, y) = (m.lanes::<T>(a), m.lanes::<T>(b));
-    let out = vectorised(
+    U::wrap(zipped(x, y, f))
+}
+
+#[inline(always)]
+fn zipped<T: Lane, U: Lane>(x: &[T], y: &[T], f: impl Fn(T, T) -> U) -> Vec<U> {
+    let mut out = room(x.len());
+    vectorised(
         #[inline(always)]
-        || x.iter().zip(y).map(|(&x, &y)| f(x, y)).collect(),
+        || out.extend(x.iter().zip(y).map(|(&x, &y)| f(x, y))),
     );
-    U::wrap(out)
+    out
 }
 
 /// `f` of all pairs of lanes of one type, in the place of whichever operand is free.
@@ -70,11 +79,7 @@ pub(super) fn zip_same<T: Lane>(m: &mut Machine<'_>, a: Arg, b: Arg, f: impl Fn(
             let Some(free) = Arc::get_mut(&mut lanes) else {
                 let y = m.lanes::<T>(other);
                 let (x, y) = if swapped { (y, &lanes[..]) } else { (&lanes[..], y) };
-                let out = vectorised(
-                    #[inline(always)]
-                    || x.iter().zip(y).map(|(&x, &y)| f(x, y)).collect(),
-                );
-                return T::wrap(out);
+                return T::wrap(zipped(x, y, f));
             };
             let y = m.lanes::<T>(other);
             vectorised(
@@ -87,7 +92,7 @@ pub(super) fn zip_same<T: Lane>(m: &mut Machine<'_>, a: Arg, b: Arg, f: impl Fn(
                     }
                 },
             );
-            return T::wrap(Arc::unwrap_or_clone(lanes));
+            return T::share(lanes);
         }
     }
     zip(m, a, b, f)

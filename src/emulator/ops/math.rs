@@ -2,58 +2,32 @@
 //!
 //! `exp2` and `exp` are the hot ones and have branch-free polynomials that vectorise; the others go through `f64`.
 
-/// Coefficients of `2^f` on `[-1/2, 1/2]`: the powers of `ln 2` over factorials.
-const EXP2: [f32; 7] = [
-    1.0,
-    std::f32::consts::LN_2,
-    0.240_226_51,
-    0.055_504_11,
-    0.009_618_129,
-    0.001_333_355_8,
-    0.000_154_035_3,
-];
-
-/// `2^f * 2^n` for `|f| <= 1/2`, with results below the smallest normal number and above the largest right.
-#[inline(always)]
-fn scale(f: f32, n: f32) -> f32 {
-    let [c0, c1, c2, c3, c4, c5, c6] = EXP2;
-    let p = c0 + f * (c1 + f * (c2 + f * (c3 + f * (c4 + f * (c5 + f * c6)))));
-    // Two factors, so that neither exponent overflows.
-    let n = n as i32;
-    let half = n >> 1;
-    let power = |k: i32| f32::from_bits(((k + 127) as u32) << 23);
-    p * power(half) * power(n - half)
-}
-
 /// `2^x`, within 1.5 units in the last place; exact at integers.
 #[inline(always)]
 pub(super) fn exp2(x: f32) -> f32 {
-    // Beyond these the result is 0 or infinity anyway; NaN passes through `max` and `min` as a bound.
-    let clamped = x.max(-160.0).min(140.0);
+    // Beyond these the result is 0 or infinity anyway.
+    let clamped = x.clamp(-160.0, 140.0);
     let n = clamped.round_ties_even();
-    let y = scale(clamped - n, n);
-    if x.is_nan() { x } else { y }
+    natural((clamped - n) * std::f32::consts::LN_2, n)
 }
 
 /// `e^x`, within 2 units in the last place; exact at 0.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    let clamped = x.max(-110.0).min(97.0);
+    let clamped = x.clamp(-110.0, 97.0);
     let n = (clamped * std::f32::consts::LOG2_E).round_ties_even();
     // `x - n ln 2` with ln 2 in two parts, the first exact in products with n.
     let r = (clamped - n * 0.693_359_4) - n * -2.121_944_4e-4;
-    let y = natural(r, n);
-    if x.is_nan() { x } else { y }
+    natural(r, n)
 }
 
-/// `e^r * 2^n` for `|r| <= ln 2 / 2`.
+/// `e^r * 2^n` for `|r| <= ln 2 / 2`, also where the result is subnormal or infinite.
 #[inline(always)]
 fn natural(r: f32, n: f32) -> f32 {
-    let p = 1.0
-        + r * (1.0
-            + r * (0.5
-                + r * (0.166_666_67
-                    + r * (0.041_666_668 + r * (0.008_333_334 + r * (0.001_388_889 + r * 1.984_127e-4))))));
+    // The Taylor series to degree 7: the rest is below 6e-9.
+    let tail = 0.041_666_668 + r * (0.008_333_334 + r * (0.001_388_889 + r * 1.984_127e-4));
+    let p = 1.0 + r * (1.0 + r * (0.5 + r * (0.166_666_67 + r * tail)));
+    // Two factors, so that neither exponent overflows.
     let n = n as i32;
     let half = n >> 1;
     let power = |k: i32| f32::from_bits(((k + 127) as u32) << 23);

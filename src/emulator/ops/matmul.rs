@@ -8,6 +8,7 @@
 use super::lanes::vectorised;
 use crate::emulator::builder::{Builder, step};
 use crate::emulator::error::Result;
+use crate::emulator::lanes::{Lanes, room};
 use crate::emulator::machine::Step;
 use crate::emulator::options::ReductionOrder;
 use crate::emulator::text::ast::{Attribute, Op};
@@ -78,7 +79,7 @@ pub(super) fn build<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>) -> Result<Option<S
             let (a, b) = (&a[batch * left.batch_stride..], &b[batch * right.batch_stride..]);
             product(a, left, b, right, c, order, exact);
         }
-        m.set(out, f32::wrap(Arc::unwrap_or_clone(sum)));
+        m.set(out, f32::share(sum));
         Ok(())
     })
 }
@@ -131,7 +132,7 @@ fn dimension_numbers<'t>(b: &Builder<'_, 't>, op: &Op<'t>) -> Result<[Vec<usize>
 fn product(a: &[f32], left: Side, b: &[f32], right: Side, c: &mut [f32], order: ReductionOrder, exact: bool) {
     let depth = left.contracted;
     let left_panels = pack::<MR>(a, left);
-    let mut right_panel = vec![0.0; depth * NR];
+    let mut right_panel = zeros(depth * NR);
     for first in (0..right.kept).step_by(NR) {
         let columns = NR.min(right.kept - first);
         pack_panel::<NR>(b, right, first, columns, &mut right_panel);
@@ -151,9 +152,15 @@ fn product(a: &[f32], left: Side, b: &[f32], right: Side, c: &mut [f32], order: 
     }
 }
 
+fn zeros(n: usize) -> Lanes<f32> {
+    let mut lanes = room(n);
+    lanes.resize(n, 0.0);
+    Lanes::from(lanes)
+}
+
 /// All panels of `W` kept rows, each with the contracted dimension outermost; missing rows are zero.
-fn pack<const W: usize>(source: &[f32], side: Side) -> Vec<f32> {
-    let mut out = vec![0.0; side.kept.div_ceil(W) * W * side.contracted];
+fn pack<const W: usize>(source: &[f32], side: Side) -> Lanes<f32> {
+    let mut out = zeros(side.kept.div_ceil(W) * W * side.contracted);
     for (panel, first) in out.chunks_exact_mut(W * side.contracted).zip((0..side.kept).step_by(W)) {
         pack_panel::<W>(source, side, first, W.min(side.kept - first), panel);
     }
@@ -211,31 +218,50 @@ fn accumulate(a: &[f32], b: &[f32], multiply_add: impl Fn(f32, f32, f32) -> f32)
     tile
 }
 
+/// Products that `tree` adds in registers.
+const LEAF: usize = 8;
+
 /// Partial sums as the digits of a binary counter: level `l` holds the sum of a complete subtree of `2^l` products.
 #[inline(always)]
 fn tree(a: &[f32], b: &[f32]) -> Tile {
     let (a, _) = a.as_chunks::<MR>();
     let (b, _) = b.as_chunks::<NR>();
-    let mut levels: Vec<Tile> = Vec::with_capacity(usize::BITS as usize);
-    for (k, (x, y)) in a.iter().zip(b).enumerate() {
+    let (a_leaves, a_rest) = a.as_chunks::<LEAF>();
+    let (b_leaves, b_rest) = b.as_chunks::<LEAF>();
+    let mut levels: Vec<(u32, Tile)> = Vec::with_capacity(usize::BITS as usize);
+    for (x, y) in a_leaves.iter().zip(b_leaves) {
+        let mut tile = [[0.0; NR]; MR];
+        for i in 0..MR {
+            for j in 0..NR {
+                let p = |k: usize| x[k][i] * y[k][j];
+                tile[i][j] = ((p(0) + p(1)) + (p(2) + p(3))) + ((p(4) + p(5)) + (p(6) + p(7)));
+            }
+        }
+        push(&mut levels, LEAF.ilog2(), tile);
+    }
+    for (x, y) in a_rest.iter().zip(b_rest) {
         let mut tile = [[0.0; NR]; MR];
         for i in 0..MR {
             for j in 0..NR {
                 tile[i][j] = x[i] * y[j];
             }
         }
-        for _ in 0..k.trailing_ones() {
-            if let Some(left) = levels.pop() {
-                add(&mut tile, &left);
-            }
-        }
-        levels.push(tile);
+        push(&mut levels, 0, tile);
     }
-    let mut sum = levels.pop().unwrap_or([[0.0; NR]; MR]);
-    while let Some(left) = levels.pop() {
+    let (_, mut sum) = levels.pop().unwrap_or_default();
+    while let Some((_, left)) = levels.pop() {
         add(&mut sum, &left);
     }
     sum
+}
+
+#[inline(always)]
+fn push(levels: &mut Vec<(u32, Tile)>, mut level: u32, mut tile: Tile) {
+    while let Some((_, left)) = levels.pop_if(|(l, _)| *l == level) {
+        add(&mut tile, &left);
+        level += 1;
+    }
+    levels.push((level, tile));
 }
 
 #[inline(always)]
@@ -243,6 +269,61 @@ fn add(right: &mut Tile, left: &Tile) {
     for i in 0..MR {
         for j in 0..NR {
             right[i][j] += left[i][j];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The balanced tree by definition: halves at the largest power of two.
+    fn by_definition(products: &[f32]) -> f32 {
+        match products {
+            [] => 0.0,
+            [one] => *one,
+            _ => {
+                let half = products.len().next_power_of_two() / 2;
+                by_definition(&products[..half]) + by_definition(&products[half..])
+            }
+        }
+    }
+
+    #[test]
+    fn orders_are_as_documented() {
+        let value = |i: usize| ((i * 2_654_435_761) % 1000) as f32 / 7.0 - 71.0;
+        for depth in [1, 2, 7, 8, 9, 23, 64, 100] {
+            let (rows, columns) = (7, 19);
+            let a: Vec<f32> = (0..rows * depth).map(value).collect();
+            let b: Vec<f32> = (0..depth * columns).map(|i| value(i + 31)).collect();
+            let left = Side {
+                kept: rows,
+                kept_stride: depth,
+                contracted: depth,
+                contracted_stride: 1,
+                batch_stride: 0,
+            };
+            let right = Side {
+                kept: columns,
+                kept_stride: 1,
+                contracted: depth,
+                contracted_stride: columns,
+                batch_stride: 0,
+            };
+            for order in [ReductionOrder::Sequential, ReductionOrder::BalancedTree] {
+                let mut c = vec![0.5; rows * columns];
+                product(&a, left, &b, right, &mut c, order, false);
+                for (at, got) in c.iter().enumerate() {
+                    let (i, j) = (at / columns, at % columns);
+                    let products: Vec<f32> =
+                        (0..depth).map(|k| a[i * depth + k] * b[k * columns + j]).collect();
+                    let sum = match order {
+                        ReductionOrder::Sequential => products.iter().fold(0.0, |s, p| s + p),
+                        ReductionOrder::BalancedTree => by_definition(&products),
+                    };
+                    assert_eq!(*got, 0.5 + sum, "{order:?} depth {depth} element {i},{j}");
+                }
+            }
         }
     }
 }

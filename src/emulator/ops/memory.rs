@@ -5,11 +5,13 @@ use crate::emulator::alignment::{AlignmentRule, Finding};
 use crate::emulator::builder::{Builder, Operand, step};
 use crate::emulator::error::Result;
 use crate::emulator::fault::FaultKind;
+use crate::emulator::lanes::room;
 use crate::emulator::machine::{Arg, Machine, Step};
 use crate::emulator::memory::{Run, View, Words};
 use crate::emulator::text::ast::Op;
 use crate::emulator::types::{Elem, Space, Type, volume};
 use crate::emulator::value::{Lane, Value};
+use std::sync::Arc;
 
 type Built = Result<Option<Step>>;
 
@@ -201,7 +203,7 @@ fn read(m: &Machine<'_>, view: &View) -> Value {
     }
     macro_rules! collect {
         ($words:expr, $convert:expr) => {{
-            let mut out = Vec::with_capacity(n);
+            let mut out = room(n);
             view.for_each_run(|run| {
                 let part = &$words[run.start..run.start + run.len];
                 vectorised(
@@ -306,17 +308,17 @@ fn write(m: &mut Machine<'_>, view: &View, value: &Value) {
     }
     let mut from = 0;
     macro_rules! copy {
-        ($words:expr, $lanes:expr, $convert:expr) => {
+        ($words:expr, $lanes:expr, $convert:expr) => {{
+            let words = Arc::make_mut($words);
             view.for_each_run(|run| {
-                let (to, lanes) =
-                    (&mut $words[run.start..run.start + run.len], &$lanes[from..from + run.len]);
+                let (to, lanes) = (&mut words[run.start..run.start + run.len], &$lanes[from..from + run.len]);
                 vectorised(
                     #[inline(always)]
                     || to.iter_mut().zip(lanes).for_each(|(w, &x)| *w = $convert(x)),
                 );
                 from += run.len;
             })
-        };
+        }};
     }
     match (words, value) {
         (Words::W32(w), Value::Floats(v)) => copy!(w, v, f32::to_bits),
@@ -330,9 +332,9 @@ fn write(m: &mut Machine<'_>, view: &View, value: &Value) {
 
 fn put(words: &mut Words, at: usize, bits: u32) {
     match words {
-        Words::W8(w) => w[at] = bits as u8,
-        Words::W16(w) => w[at] = bits as u16,
-        Words::W32(w) => w[at] = bits,
+        Words::W8(w) => Arc::make_mut(w)[at] = bits as u8,
+        Words::W16(w) => Arc::make_mut(w)[at] = bits as u16,
+        Words::W32(w) => Arc::make_mut(w)[at] = bits,
         Words::Semaphores(_) => {}
     }
 }
@@ -442,6 +444,8 @@ pub(super) fn slice<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>) -> Built {
         let mut found = Vec::new();
         for (from_end, tile) in [(2usize, 8usize), (1, 128)] {
             let Some(d) = rank.checked_sub(from_end) else { continue };
+            // An array of few rows is tiled by fewer.
+            let tile = if from_end == 2 { tile.min(shape[d].next_power_of_two()) } else { tile };
             if !b.divisor(indices[d]).divides_by(tile as u64) {
                 found.push((AlignmentRule::SliceOffset, d));
             }

@@ -9,7 +9,7 @@ use crate::emulator::machine::Step;
 use crate::emulator::options::ReductionOrder;
 use crate::emulator::text::ast::{Attribute, Op};
 use crate::emulator::types::{Elem, Type, strides, volume};
-use crate::emulator::value::{Lane, Value, round_bf16, unsigned, wrap_int};
+use crate::emulator::value::{Lane, round_bf16, unsigned, wrap_int};
 
 type Built = Result<Option<Step>>;
 
@@ -54,7 +54,7 @@ pub(super) fn multi_reduction<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>) -> Built
         _ => "",
     };
     let out = b.result(op, ty)?;
-    let task = Task { x: x.arg, init: init.arg, out, extent, moved, elem };
+    let task = Task { x: x.arg, init: init.arg, out, extent, moved };
     let n = elem.bits();
     let round = elem == Elem::Bf16;
     let finish = move |x: f32| if round { round_bf16(x) } else { x };
@@ -98,7 +98,6 @@ struct Task {
     out: usize,
     extent: Extent,
     moved: Option<Vec<(usize, usize)>>,
-    elem: Elem,
 }
 
 impl Task {
@@ -108,7 +107,7 @@ impl Task {
         f: impl Fn(L, L) -> L + Copy + Send + Sync + 'static,
         finish: impl Fn(L) -> L + Copy + Send + Sync + 'static,
     ) -> Built {
-        let Task { x, init, out, extent, moved, elem } = self;
+        let Task { x, init, out, extent, moved } = self;
         step(move |m| {
             let order = m.options.reduction;
             let source = m.lanes::<L>(x);
@@ -121,39 +120,15 @@ impl Task {
                     ReductionOrder::BalancedTree => tree(source, extent, f),
                 },
             );
-            let value = match &m.slots[init.slot] {
-                Value::Float(_) | Value::Int(_) => {
-                    // A scalar result: the same combination on one lane.
-                    let start = scalar_lane::<L>(&m.slots[init.slot]);
-                    to_scalar(finish(f(start, reduced[0])), elem)
-                }
-                _ => {
-                    let start = m.lanes::<L>(init);
-                    L::wrap(start.iter().zip(&reduced).map(|(&a, &r)| finish(f(a, r))).collect())
+            let value = match L::from_scalar(&m.slots[init.slot]) {
+                Some(start) => finish(f(start, reduced[0])).into_scalar(),
+                None => {
+                    L::wrap(m.lanes::<L>(init).iter().zip(&reduced).map(|(&a, &r)| finish(f(a, r))).collect())
                 }
             };
             m.set(out, value);
             Ok(())
         })
-    }
-}
-
-fn scalar_lane<L: Lane>(value: &Value) -> L {
-    let one = match value {
-        Value::Float(x) => f32::wrap(vec![*x]),
-        Value::Int(x) if L::lanes(&Value::Ints(Default::default())).is_some() => i32::wrap(vec![*x as i32]),
-        Value::Int(x) => bool::wrap(vec![*x != 0]),
-        _ => Value::Empty,
-    };
-    L::lanes(&one).and_then(|l| l.first().copied()).unwrap_or_default()
-}
-
-fn to_scalar<L: Lane>(lane: L, elem: Elem) -> Value {
-    match L::wrap(vec![lane]) {
-        Value::Floats(v) => Value::Float(v[0]),
-        Value::Ints(v) => Value::Int(wrap_int(i64::from(v[0]), elem.bits())),
-        Value::Bools(v) => Value::Int(i64::from(v[0])),
-        other => other,
     }
 }
 

@@ -4,6 +4,7 @@ use super::lanes::for_lane;
 use crate::emulator::builder::{Builder, step};
 use crate::emulator::error::Result;
 use crate::emulator::fault::FaultKind;
+use crate::emulator::lanes::room;
 use crate::emulator::machine::{Arg, Step};
 use crate::emulator::text::ast::Op;
 use crate::emulator::types::{Elem, Type, strides, volume};
@@ -14,7 +15,7 @@ type Built = Result<Option<Step>>;
 
 /// Reads a vector by sizes and strides; a stride of 0 repeats.
 pub(super) fn gather_strided<L: Lane>(source: &[L], offset: usize, dims: &[(usize, usize)]) -> Vec<L> {
-    let mut out = Vec::with_capacity(dims.iter().map(|d| d.0).product());
+    let mut out = room(dims.iter().map(|d| d.0).product());
     // Inner dimensions that continue each other move as one.
     let mut dims = dims.to_vec();
     while let [.., (a, s), (n, t)] = dims[..] {
@@ -52,6 +53,13 @@ pub(super) fn gather_strided<L: Lane>(source: &[L], offset: usize, dims: &[(usiz
     }
 }
 
+/// `n` copies of a lane.
+fn filled<L: Lane>(lane: L, n: usize) -> Vec<L> {
+    let mut out = room(n);
+    out.resize(n, lane);
+    out
+}
+
 /// A step that reads its operand by sizes and strides.
 fn strided_step(arg: Arg, out: usize, elem: Elem, offset: usize, dims: Vec<(usize, usize)>) -> Built {
     for_lane!(elem, L => step(move |m| {
@@ -87,9 +95,9 @@ pub(super) fn broadcast<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>) -> Built {
         let out = b.result(op, ty)?;
         return step(move |m| {
             let value = match m.take(arg) {
-                Value::Float(v) => f32::wrap(vec![v; n]),
-                Value::Int(v) if elem == Elem::I1 => bool::wrap(vec![v != 0; n]),
-                Value::Int(v) => i32::wrap(vec![v as i32; n]),
+                Value::Float(v) => f32::wrap(filled(v, n)),
+                Value::Int(v) if elem == Elem::I1 => bool::wrap(filled(v != 0, n)),
+                Value::Int(v) => i32::wrap(filled(v as i32, n)),
                 _ => unreachable!("verified as a scalar"),
             };
             m.set(out, value);
@@ -201,7 +209,7 @@ pub(super) fn insert<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>) -> Built {
         let lanes = Arc::make_mut(&mut whole);
         let mut from = part.iter();
         scatter(lanes, offset, &dims, &mut from);
-        m.set(out, L::wrap(Arc::unwrap_or_clone(whole)));
+        m.set(out, L::share(whole));
         Ok(())
     }))
 }
@@ -270,7 +278,7 @@ pub(super) fn concatenate<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>) -> Built {
     let (blocks, n) = (volume(&shape[..axis]), volume(shape));
     let out = b.result(op, ty.clone())?;
     for_lane!(elem, L => step(move |m| {
-        let mut lanes = Vec::with_capacity(n);
+        let mut lanes = room(n);
         for block in 0..blocks {
             for &(arg, len) in &parts {
                 lanes.extend_from_slice(&m.lanes::<L>(arg)[block * len..(block + 1) * len]);
@@ -296,12 +304,14 @@ pub(super) fn iota<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>) -> Built {
         .collect();
     let fits = elem == Elem::I32 && !dims.is_empty() && dims.iter().all(|&d| d < rank);
     b.require(op, fits, || format!("needs dimensions of the i32 result {ty}"))?;
-    let memory = strides(shape);
-    let lanes: Vec<i32> = (0..volume(shape))
-        .map(|i| dims.iter().fold(0, |acc, &d| acc * shape[d] + i / memory[d] % shape[d]) as i32)
-        .collect();
-    let out = b.result(op, ty.clone())?;
-    b.constant(out, i32::wrap(lanes));
+    let index = || {
+        let memory = strides(shape);
+        let along = |i: usize| dims.iter().fold(0, |acc, &d| acc * shape[d] + i / memory[d] % shape[d]);
+        i32::wrap((0..volume(shape)).map(|i| along(i) as i32).collect())
+    };
+    let value = b.vector_constant(&ty, format!("iota {dims:?}"), index);
+    let out = b.result(op, ty)?;
+    b.constant(out, value);
     Ok(None)
 }
 
@@ -328,7 +338,7 @@ pub(super) fn rotate<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>) -> Built {
     let out = b.result(op, x.ty.clone())?;
     let arg = x.arg;
     for_lane!(elem, L => step(move |m| {
-        let by = amount.map_or_else(|a| m.int(a), |n| n).rem_euclid(extent as i64) as usize;
+        let by = amount.unwrap_or_else(|a| m.int(a)).rem_euclid(extent as i64) as usize;
         let mut lanes = m.lanes::<L>(arg).to_vec();
         lanes.chunks_exact_mut(extent * inner).for_each(|block| block.rotate_right(by * inner));
         m.set(out, L::wrap(lanes));
