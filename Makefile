@@ -7,8 +7,8 @@ score: tools
 
 # Every test, examples and doc tests included.
 test: tools tools-extra
-	cargo test --release --locked --lib --bins --tests --examples
-	cargo test --release --locked --doc
+	cargo test --release --locked --all-features --lib --bins --tests --examples
+	cargo test --release --locked --all-features --doc
 
 # Figures of the README: planning, attention against the dense mask.
 bench: tools
@@ -17,9 +17,9 @@ bench: tools
 # What CI asks for besides the tests.
 check: tools
 	cargo fmt --all --check
-	cargo clippy --release --locked --all-targets -- -D warnings
+	cargo clippy --release --locked --all-features --all-targets -- -D warnings
 	cargo clippy --release --locked --no-default-features --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --all-features --no-deps
 
 # Build tools of pjrt-sys, a CPU PJRT plugin and the example's model, as pinned Python packages.
 tools:
