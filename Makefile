@@ -3,7 +3,7 @@
 
 # The main job: a real request, a real model.
 score: tools
-	@cargo run --quiet --release --locked --example score
+	@cargo run --release --locked --example score
 
 # Every test, examples and doc tests included.
 test: tools tools-extra

@@ -5,11 +5,13 @@
 //! emits one [`Plan`]: a single `i32` tensor that tells a kernel exactly which key tiles each query tile visits.
 
 mod bucket;
+mod draft;
 mod error;
 mod group;
 mod kv_slots;
 mod meta;
 mod plan;
+mod planner;
 mod tiles;
 mod tiling;
 
@@ -18,6 +20,7 @@ pub use error::BatchError;
 pub use group::Group;
 pub use kv_slots::KvSlots;
 pub use meta::layout;
-pub use plan::{Plan, PlanStats, Planner};
+pub use plan::{Plan, PlanStats};
+pub use planner::Planner;
 pub use tiles::{Tile, TileSource};
 pub use tiling::Tiling;

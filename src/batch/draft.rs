@@ -1,0 +1,367 @@
+use std::ops::Range;
+
+use super::bucket::{Bucket, meta_bucket, slot_bucket};
+use super::group::CheckedGroup;
+use super::meta::{layout, table_start};
+use super::{BatchError, Plan, PlanStats, Planner, Tiling};
+
+/// A plan in the making.
+pub(super) struct Draft<'a> {
+    planner: &'a Planner,
+    rows: usize,
+    num_tokens: usize,
+    tiling: Tiling,
+    window: Option<i64>,
+    groups: &'a [CheckedGroup<'a>],
+    meta: Vec<i32>,
+    tiles: Vec<i32>,
+    slots: Vec<i32>,
+    /// Slots of short segments; aligned runs follow.
+    short_slots: usize,
+    stats: PlanStats,
+}
+
+/// Rows of one group in one query tile, counted in the token stream.
+struct Visit<'a> {
+    group: &'a CheckedGroup<'a>,
+    q_start: usize,
+    rows: Range<usize>,
+    /// Real rows of the query tile, all groups.
+    tile_rows: Range<usize>,
+    /// Least and greatest position among the rows.
+    positions: (i64, i64),
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(
+        planner: &'a Planner,
+        rows: usize,
+        num_tokens: usize,
+        tiling: Tiling,
+        groups: &'a [CheckedGroup<'a>],
+    ) -> Self {
+        let tables = table_start(rows);
+        let mut meta = Vec::with_capacity(tables + 4096.max(2 * rows));
+        meta.resize(tables, 0);
+        Draft {
+            planner,
+            rows,
+            num_tokens,
+            tiling,
+            window: planner.sliding_window.map(i64::from),
+            groups,
+            meta,
+            tiles: Vec::new(),
+            slots: Vec::new(),
+            short_slots: 0,
+            stats: PlanStats::default(),
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Result<Plan, BatchError> {
+        self.rows_and_slots();
+        let offsets = self.visit_q_tiles()?;
+
+        let mut prefix_pages = Vec::with_capacity(self.groups.iter().map(|g| g.pages.len()).sum());
+        for g in self.groups {
+            prefix_pages.extend_from_slice(g.pages);
+        }
+        // A kernel reads whole tiles of the page list and of the slot map: room for one past the last.
+        let slack = (self.tiling.kv_tile() / self.planner.page_size()).max(self.tiling.own_tile());
+        let key_slots = if self.tiling.aligned_runs() {
+            slot_bucket(self.rows, self.slots.len() + self.tiling.kv_tile())
+        } else {
+            0
+        };
+        let words = self.meta.len()
+            + offsets.len()
+            + self.tiles.len()
+            + prefix_pages.len()
+            + self.slots.len().max(key_slots)
+            + 2 * slack;
+        let meta_words = meta_bucket(self.rows, words);
+        self.check_words(meta_words)?;
+        let bucket = Bucket { tokens: self.rows, meta_words, q_tile: self.tiling.q_tile(), key_slots };
+        let meta = &mut self.meta;
+        meta[layout::NUM_TOKENS] = self.num_tokens as i32;
+        meta[layout::NUM_Q_TILES] = self.stats.q_tiles as i32;
+        meta.reserve_exact(bucket.meta_words - meta.len());
+        for (word, section) in [
+            (layout::TILE_OFFSETS, &offsets),
+            (layout::TILES, &self.tiles),
+            (layout::PAGES, &prefix_pages),
+            (layout::SLOTS, &self.slots),
+        ] {
+            meta[word] = meta.len() as i32;
+            meta.extend_from_slice(section);
+        }
+        meta.resize(bucket.meta_words, 0);
+        Ok(Plan {
+            bucket,
+            tiling: self.tiling,
+            num_tokens: self.num_tokens,
+            meta: self.meta,
+            stats: self.stats,
+            prefix_lens: self.groups.iter().map(|g| g.prefix_len).collect(),
+            page_size: self.planner.page_size(),
+            pool_pages: self.planner.pool_pages(),
+        })
+    }
+
+    fn check_words(&self, words: usize) -> Result<(), BatchError> {
+        let max_words = self.planner.max_meta_words;
+        if words > max_words { Err(BatchError::TooMuchMetadata { words, max_words }) } else { Ok(()) }
+    }
+
+    /// Fills the row sections and packs short segments into slots.
+    ///
+    /// A short segment's slots start at a multiple of its length rounded up to a power of two: whatever its
+    /// siblings, its keys fall into the same branch of every reduction over a tile. Leads and long segments
+    /// keep their place in the stream; aligned runs get slots behind the short ones.
+    fn rows_and_slots(&mut self) {
+        let rows = self.rows;
+        let own_tile = self.tiling.own_tile();
+        let aligned_runs = self.tiling.aligned_runs();
+        let (own_start, rest) = self.meta[layout::HEADER..].split_at_mut(rows);
+        let (own_key, position) = rest.split_at_mut(rows);
+        own_key[self.num_tokens..].fill(-1);
+        let slots = &mut self.slots;
+        let mut runs = Vec::new();
+        let mut place = |start: usize, end: usize, first_key: usize| {
+            own_start[start..end].fill(first_key as i32);
+            count_up(&mut own_key[start..end], first_key);
+        };
+        for group in self.groups {
+            for (i, (start, end)) in group.segments().enumerate() {
+                let len = end - start;
+                let lead = group.lead && i == 0;
+                if !lead && len <= own_tile {
+                    place(start, end, rows + take_slots(slots, start..end, len.next_power_of_two()));
+                } else if aligned_runs {
+                    runs.push(start..end);
+                } else {
+                    place(start, end, start);
+                }
+                let first_position =
+                    group.prefix_len + if lead { 0 } else { group.lead_end() - group.start() };
+                count_up(&mut position[start..end], first_position);
+            }
+        }
+        self.short_slots = slots.len();
+        for run in runs {
+            place(run.start, run.end, rows + take_slots(slots, run.clone(), Tiling::RUN_ALIGN));
+        }
+    }
+
+    /// Lists the key tiles of every query tile that holds a token; returns the CSR offsets into the list.
+    fn visit_q_tiles(&mut self) -> Result<Vec<i32>, BatchError> {
+        let q = self.tiling.q_tile();
+        let q_tiles = self.num_tokens.div_ceil(q);
+        let mut offsets = Vec::with_capacity(q_tiles + 1);
+        let groups = self.groups;
+        let (mut first_group, mut segment_at) = (0, 0);
+        let mut page_base = 0;
+        for t in 0..q_tiles {
+            // Long prefixes times many query tiles: refuse before memory is gone.
+            self.check_words(self.tiles.len())?;
+            offsets.push((self.tiles.len() / layout::TILE_WORDS) as i32);
+            let tile_rows = t * q..((t + 1) * q).min(self.num_tokens);
+            while groups[first_group].end() <= tile_rows.start {
+                page_base += groups[first_group].pages.len();
+                first_group += 1;
+                segment_at = 0;
+            }
+            let mut base = page_base;
+            for group in &groups[first_group..] {
+                if group.start() >= tile_rows.end {
+                    break;
+                }
+                let rows = group.start().max(tile_rows.start)..group.end().min(tile_rows.end);
+                if !rows.is_empty() {
+                    let positions = self.position_range(&rows);
+                    let visit =
+                        Visit { group, q_start: t * q, rows, tile_rows: tile_rows.clone(), positions };
+                    self.prefix_tiles(&visit, base);
+                    self.run_tiles(&visit, &mut segment_at);
+                }
+                base += group.pages.len();
+                if group.end() < tile_rows.end {
+                    segment_at = 0;
+                }
+            }
+            self.slot_tiles(&tile_rows);
+        }
+        offsets.push((self.tiles.len() / layout::TILE_WORDS) as i32);
+        self.stats.q_tiles = q_tiles;
+        Ok(offsets)
+    }
+
+    fn position_range(&self, rows: &Range<usize>) -> (i64, i64) {
+        if self.window.is_none() {
+            return (0, 0); // not looked at
+        }
+        let at = layout::HEADER + layout::POSITION * self.rows;
+        let positions = self.meta[at + rows.start..at + rows.end].iter().map(|&p| i64::from(p));
+        positions.fold((i64::MAX, 0), |(lo, hi), p| (lo.min(p), hi.max(p)))
+    }
+
+    fn prefix_tiles(&mut self, visit: &Visit<'_>, page_base: usize) {
+        let kv_tile = self.tiling.kv_tile();
+        let prefix = visit.group.prefix_len;
+        for first in (0..prefix).step_by(kv_tile) {
+            self.push(
+                visit,
+                layout::KIND_PAGES,
+                page_base + first / self.planner.page_size(),
+                layout::NO_KEY_BASE,
+                first,
+                kv_tile.min(prefix - first),
+                visit.rows.clone(),
+                false,
+            );
+        }
+    }
+
+    /// Tiles over the group's lead and over its long segments, as far as rows of the query tile see them.
+    /// `segment_at` is a segment that starts at or before the first row, kept between query tiles.
+    fn run_tiles(&mut self, visit: &Visit<'_>, segment_at: &mut usize) {
+        let g = visit.group;
+        if g.lead && g.lead_end() > g.start() {
+            let items = visit.rows.start.max(g.lead_end())..visit.rows.end;
+            let own = visit.rows.start..visit.rows.end.min(g.lead_end());
+            self.run(visit, g.start()..g.lead_end(), own, items, g.prefix_len);
+        }
+        let segments = g.offsets.len() - 1;
+        while *segment_at + 1 < segments && g.offsets[*segment_at + 1] as usize <= visit.rows.start {
+            *segment_at += 1;
+        }
+        let mut i = *segment_at;
+        while i < segments && (g.offsets[i] as usize) < visit.rows.end {
+            let (start, end) = (g.offsets[i] as usize, g.offsets[i + 1] as usize);
+            if end - start > self.tiling.own_tile() && !(g.lead && i == 0) {
+                let own = visit.rows.start.max(start)..visit.rows.end.min(end);
+                let position = g.prefix_len + g.lead_end() - g.start();
+                self.run(visit, start..end, own, 0..0, position);
+            }
+            i += 1;
+        }
+    }
+
+    /// Tiles over the keys `run`, seen causally by `own` rows (which lie in it) and whole by `whole` rows.
+    fn run(
+        &mut self,
+        visit: &Visit<'_>,
+        run: Range<usize>,
+        own: Range<usize>,
+        whole: Range<usize>,
+        position: usize,
+    ) {
+        let kv_tile = self.tiling.kv_tile();
+        let own_start = layout::HEADER + layout::OWN_START * self.rows;
+        let first_key = self.meta[own_start + run.start] as usize;
+        for first in run.clone().step_by(kv_tile) {
+            let keys = kv_tile.min(run.end - first);
+            let own_sees_some = !own.is_empty() && own.end > first;
+            if whole.is_empty() && !own_sees_some {
+                break;
+            }
+            // Below the diagonal the run's own rows see the tile whole too; they lie before the others.
+            let own_sees_all = !own.is_empty() && own.start + 1 >= first + keys;
+            let rows = match (own_sees_all, whole.is_empty()) {
+                (true, true) => own.clone(),
+                (true, false) => own.start..whole.end,
+                (false, _) => whole.clone(),
+            };
+            let key = first_key + first - run.start;
+            self.push(
+                visit,
+                layout::KIND_TOKENS,
+                if self.tiling.aligned_runs() { key - self.rows } else { key },
+                key as i32,
+                position + first - run.start,
+                keys,
+                rows,
+                own_sees_some && !own_sees_all,
+            );
+        }
+    }
+
+    /// Tiles over the slots that rows of the query tile own, all groups together.
+    fn slot_tiles(&mut self, tile_rows: &Range<usize>) {
+        let own_tile = self.tiling.own_tile();
+        let own_key = layout::HEADER + layout::OWN_KEY * self.rows;
+        let mut last = None;
+        for row in tile_rows.clone() {
+            let Some(slot) = (self.meta[own_key + row] as usize).checked_sub(self.rows) else { continue };
+            let first = slot & !(own_tile - 1); // a power of two; a division a row would be half of all planning
+            if last == Some(first) || slot >= self.short_slots {
+                continue;
+            }
+            last = Some(first);
+            let keys = own_tile.min(self.short_slots - first);
+            self.stats.edge_tiles += 1;
+            self.tiles.extend_from_slice(&[
+                layout::KIND_SLOTS,
+                first as i32,
+                keys as i32,
+                0,
+                0,
+                0,
+                0,
+                (self.rows + first) as i32,
+            ]);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // the words of one table entry
+    fn push(
+        &mut self,
+        visit: &Visit<'_>,
+        kind: i32,
+        start: usize,
+        key_base: i32,
+        position: usize,
+        keys: usize,
+        whole: Range<usize>,
+        causal: bool,
+    ) {
+        let (least, greatest) = visit.positions;
+        if self.window.is_some_and(|w| least - w >= (position + keys - 1) as i64) {
+            return;
+        }
+        let no_row_cut = self.window.is_none_or(|w| greatest - w < position as i64);
+        let full = !causal && no_row_cut && keys == self.tiling.kv_tile() && whole == visit.tile_rows;
+        if full {
+            self.stats.full_tiles += 1;
+        } else {
+            self.stats.edge_tiles += 1;
+        }
+        let (lo, hi) =
+            if whole.is_empty() { (0, 0) } else { (whole.start - visit.q_start, whole.end - visit.q_start) };
+        self.tiles.extend_from_slice(&[
+            kind,
+            start as i32,
+            keys as i32,
+            lo as i32,
+            hi as i32,
+            position as i32,
+            i32::from(full),
+            key_base,
+        ]);
+    }
+}
+
+/// Gives `tokens` the next slots that start at a multiple of `align`; returns the first.
+fn take_slots(slots: &mut Vec<i32>, tokens: Range<usize>, align: usize) -> usize {
+    let first = slots.len().next_multiple_of(align);
+    slots.resize(first, 0);
+    slots.extend(tokens.start as i32..tokens.end as i32);
+    first
+}
+
+/// Fills `words` with `first`, `first + 1`, …
+fn count_up(words: &mut [i32], first: usize) {
+    for (word, value) in words.iter_mut().zip(first as i32..) {
+        *word = value;
+    }
+}

@@ -1,0 +1,127 @@
+use super::bucket::{q_tile_for, token_bucket};
+use super::draft::Draft;
+use super::group::{CheckedGroup, Group, PageStamps, check};
+use super::{BatchError, Plan, Tiling};
+
+/// Checks batches against fixed limits and turns them into [`Plan`]s. Keeps scratch space between calls.
+#[derive(Debug)]
+pub struct Planner {
+    page_size: usize,
+    pool_pages: usize,
+    tiling: Tiling,
+    pub(super) sliding_window: Option<u32>,
+    max_tokens: usize,
+    pub(super) max_meta_words: usize,
+    stamps: PageStamps,
+}
+
+impl Planner {
+    /// Largest token count that a planner can be allowed.
+    pub const MAX_TOKENS: usize = 1 << 24;
+
+    /// A planner for a pool of `pool_pages` pages of `page_size` tokens; `tiling` must suit `page_size`.
+    pub fn new(page_size: usize, pool_pages: usize, tiling: Tiling) -> Result<Self, BatchError> {
+        let limit = |field, value, bound| Err(BatchError::Limit { field, value, bound });
+        if page_size == 0 || !tiling.kv_tile().is_multiple_of(page_size) {
+            return limit("page_size", page_size, "a divisor of the tiling's kv_tile");
+        }
+        if pool_pages.checked_mul(page_size).is_none_or(|slots| slots > i32::MAX as usize) {
+            return limit("pool_pages", pool_pages, "such that pages times page_size is at most 2147483647");
+        }
+        Ok(Planner {
+            page_size,
+            pool_pages,
+            tiling,
+            sliding_window: None,
+            max_tokens: Self::MAX_TOKENS,
+            max_meta_words: i32::MAX as usize / 4,
+            stamps: PageStamps::default(),
+        })
+    }
+
+    /// Leaves out key tiles that lie behind the sliding window of every row; the spec's window or a larger one.
+    pub fn with_sliding_window(mut self, window: Option<u32>) -> Self {
+        self.sliding_window = window;
+        self
+    }
+
+    /// Refuses batches of more than `tokens` new tokens.
+    pub fn with_max_tokens(mut self, tokens: usize) -> Self {
+        self.max_tokens = tokens.min(Self::MAX_TOKENS);
+        self
+    }
+
+    /// Refuses plans whose metadata needs more than `words` 32-bit words (a TPU keeps it in SMEM).
+    pub fn with_max_meta_words(mut self, words: usize) -> Self {
+        self.max_meta_words = words.min(i32::MAX as usize / 4);
+        self
+    }
+
+    /// Tokens of one page.
+    pub fn page_size(&self) -> usize {
+        self.page_size
+    }
+
+    /// Pages of the pool.
+    pub fn pool_pages(&self) -> usize {
+        self.pool_pages
+    }
+
+    /// Validates a batch of `total_tokens` new tokens and plans its key tiles. O(tokens + pages + tiles).
+    pub fn plan(&mut self, total_tokens: usize, groups: &[Group<'_>]) -> Result<Plan, BatchError> {
+        if groups.is_empty() {
+            return Err(BatchError::NoGroups);
+        }
+        if total_tokens == 0 {
+            return Err(BatchError::NoTokens);
+        }
+        if total_tokens > self.max_tokens {
+            return Err(BatchError::TooManyTokens { found: total_tokens, max_tokens: self.max_tokens });
+        }
+        let mut checked = Vec::with_capacity(groups.len());
+        let mut start = 0;
+        for (i, g) in groups.iter().enumerate() {
+            let c = check(i, g, start, total_tokens, self.page_size, self.pool_pages, &mut self.stamps)?;
+            start = c.end();
+            checked.push(c);
+        }
+        if start != total_tokens {
+            return Err(BatchError::TotalMismatch { found: start, total_tokens });
+        }
+        let (rows, tiling) = if self.tiling.aligned_runs() {
+            (token_bucket(total_tokens).next_multiple_of(self.tiling.q_tile()), self.tiling)
+        } else {
+            let rows = token_bucket(total_tokens);
+            (rows, self.tiling.with_q_tile(self.choose_q_tile(rows, &checked)))
+        };
+        Draft::new(self, rows, total_tokens, tiling, &checked).finish()
+    }
+
+    /// Query tile with the least work: a visit computes `q_tile` rows, plus a fixed share for starting it.
+    fn choose_q_tile(&self, rows: usize, groups: &[CheckedGroup<'_>]) -> usize {
+        const VISIT_ROWS: usize = 48;
+        let largest = q_tile_for(rows, self.tiling.q_tile());
+        let cost = |q: usize| -> usize {
+            groups
+                .iter()
+                .filter(|g| g.end() > g.start())
+                .map(|g| {
+                    let shared = g.prefix_len.div_ceil(self.tiling.kv_tile())
+                        + (g.lead_end() - g.start()).div_ceil(self.tiling.kv_tile());
+                    let q_tiles = (g.end() - 1) / q - g.start() / q + 1;
+                    (shared + 1) * q_tiles * (q + VISIT_ROWS)
+                })
+                .sum()
+        };
+        let mut best = largest;
+        let mut q = largest / 2;
+        while q >= 16 {
+            // A smaller tile must pay clearly: every variant is a program to compile.
+            if cost(q) * 4 < cost(best) * 3 {
+                best = q;
+            }
+            q /= 2;
+        }
+        best
+    }
+}
