@@ -16,6 +16,14 @@ Invariants.
 #}
 {%- set rows = q_tile * group %}
 {%- set f = "f32" %}
+{%- set stat = "tensor<" ~ kv_heads ~ "x" ~ q_tile ~ "x" ~ group ~ "xf32>" %}
+{%- set accum = "tensor<" ~ kv_heads ~ "x" ~ rows ~ "x" ~ head_dim ~ "xf32>" %}
+{%- set kv_tile_t = "tensor<" ~ kv_heads ~ "x" ~ kv_tile ~ "x" ~ head_dim ~ "xf32>" %}
+{%- set out_t = "tensor<" ~ tokens ~ "x" ~ q_heads ~ "x" ~ head_dim ~ "x" ~ dtype ~ ">" %}
+{%- set new_t = "tensor<" ~ tokens ~ "x" ~ kv_heads ~ "x" ~ head_dim ~ "x" ~ dtype ~ ">" %}
+{%- set pages_t = "tensor<" ~ pool_pages ~ "x2x" ~ kv_heads ~ "x" ~ page_size ~ "x" ~ head_dim ~ "x" ~ dtype ~ ">" %}
+{%- set tile_pages = kv_tile // page_size %}
+{%- set rows_t = "tensor<" ~ q_tile ~ "xi32>" %}
 {%- macro scalar(out, tensor, len, at) %}
     %{{ out }}_s = stablehlo.dynamic_slice %{{ tensor }}, %{{ at }}, sizes = [1] : (tensor<{{ len }}xi32>, tensor<i32>) -> tensor<1xi32>
     %{{ out }} = stablehlo.reshape %{{ out }}_s : (tensor<1xi32>) -> tensor<i32>
@@ -44,57 +52,62 @@ Invariants.
 {%- endmacro %}
 {#- One online-softmax step over `keys` keys %{p}_k, %{p}_v; leaves %{p}_m, %{p}_l, %{p}_acc. #}
 {%- macro step(p, keys) %}
-        %{{ p }}_key = stablehlo.iota dim = 1 : tensor<{{ q_tile }}x{{ keys }}xi32>
-        %{{ p }}_lo = stablehlo.broadcast_in_dim %lo, dims = [0] : (tensor<{{ q_tile }}xi32>) -> tensor<{{ q_tile }}x{{ keys }}xi32>
-        %{{ p }}_hi = stablehlo.broadcast_in_dim %hi, dims = [0] : (tensor<{{ q_tile }}xi32>) -> tensor<{{ q_tile }}x{{ keys }}xi32>
-        %{{ p }}_from = stablehlo.compare GE, %{{ p }}_key, %{{ p }}_lo : (tensor<{{ q_tile }}x{{ keys }}xi32>, tensor<{{ q_tile }}x{{ keys }}xi32>) -> tensor<{{ q_tile }}x{{ keys }}xi1>
-        %{{ p }}_upto = stablehlo.compare LT, %{{ p }}_key, %{{ p }}_hi : (tensor<{{ q_tile }}x{{ keys }}xi32>, tensor<{{ q_tile }}x{{ keys }}xi32>) -> tensor<{{ q_tile }}x{{ keys }}xi1>
-        %{{ p }}_sees = stablehlo.and %{{ p }}_from, %{{ p }}_upto : tensor<{{ q_tile }}x{{ keys }}xi1>
-        %{{ p }}_mask = stablehlo.broadcast_in_dim %{{ p }}_sees, dims = [1, 3] : (tensor<{{ q_tile }}x{{ keys }}xi1>) -> tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xi1>
-        %{{ p }}_vkey = stablehlo.iota dim = 1 : tensor<{{ kv_heads }}x{{ keys }}x{{ head_dim }}xi32>
-        %{{ p }}_vn = stablehlo.broadcast_in_dim %tile_keys, dims = [] : (tensor<i32>) -> tensor<{{ kv_heads }}x{{ keys }}x{{ head_dim }}xi32>
-        %{{ p }}_vlive = stablehlo.compare LT, %{{ p }}_vkey, %{{ p }}_vn : (tensor<{{ kv_heads }}x{{ keys }}x{{ head_dim }}xi32>, tensor<{{ kv_heads }}x{{ keys }}x{{ head_dim }}xi32>) -> tensor<{{ kv_heads }}x{{ keys }}x{{ head_dim }}xi1>
-        %{{ p }}_v0 = stablehlo.constant dense<0.0> : tensor<{{ kv_heads }}x{{ keys }}x{{ head_dim }}xf32>
-        %{{ p }}_vsafe = stablehlo.select %{{ p }}_vlive, %{{ p }}_v, %{{ p }}_v0 : tensor<{{ kv_heads }}x{{ keys }}x{{ head_dim }}xi1>, tensor<{{ kv_heads }}x{{ keys }}x{{ head_dim }}xf32>
-        %{{ p }}_qk = stablehlo.dot_general %q_tile, %{{ p }}_k, batching_dims = [0] x [0], contracting_dims = [2] x [2] : (tensor<{{ kv_heads }}x{{ rows }}x{{ head_dim }}xf32>, tensor<{{ kv_heads }}x{{ keys }}x{{ head_dim }}xf32>) -> tensor<{{ kv_heads }}x{{ rows }}x{{ keys }}xf32>
-        %{{ p }}_s = stablehlo.reshape %{{ p }}_qk : (tensor<{{ kv_heads }}x{{ rows }}x{{ keys }}xf32>) -> tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>
+        {%- set mask_i = "tensor<" ~ q_tile ~ "x" ~ keys ~ "xi32>" %}
+        {%- set mask_b = "tensor<" ~ q_tile ~ "x" ~ keys ~ "xi1>" %}
+        {%- set sees_t = "tensor<" ~ kv_heads ~ "x" ~ q_tile ~ "x" ~ group ~ "x" ~ keys ~ "xi1>" %}
+        {%- set score_t = "tensor<" ~ kv_heads ~ "x" ~ q_tile ~ "x" ~ group ~ "x" ~ keys ~ "xf32>" %}
+        {%- set flat_t = "tensor<" ~ kv_heads ~ "x" ~ rows ~ "x" ~ keys ~ "xf32>" %}
+        {%- set kv_t = "tensor<" ~ kv_heads ~ "x" ~ keys ~ "x" ~ head_dim ~ "xf32>" %}
+        {%- set kv_i = "tensor<" ~ kv_heads ~ "x" ~ keys ~ "x" ~ head_dim ~ "xi32>" %}
+        {%- set kv_b = "tensor<" ~ kv_heads ~ "x" ~ keys ~ "x" ~ head_dim ~ "xi1>" %}
+        // Who sees what.
+        %{{ p }}_key = stablehlo.iota dim = 1 : {{ mask_i }}
+        %{{ p }}_lo = stablehlo.broadcast_in_dim %lo, dims = [0] : ({{ rows_t }}) -> {{ mask_i }}
+        %{{ p }}_hi = stablehlo.broadcast_in_dim %hi, dims = [0] : ({{ rows_t }}) -> {{ mask_i }}
+        %{{ p }}_from = stablehlo.compare GE, %{{ p }}_key, %{{ p }}_lo : ({{ mask_i }}, {{ mask_i }}) -> {{ mask_b }}
+        %{{ p }}_upto = stablehlo.compare LT, %{{ p }}_key, %{{ p }}_hi : ({{ mask_i }}, {{ mask_i }}) -> {{ mask_b }}
+        %{{ p }}_sees = stablehlo.and %{{ p }}_from, %{{ p }}_upto : {{ mask_b }}
+        %{{ p }}_mask = stablehlo.broadcast_in_dim %{{ p }}_sees, dims = [1, 3] : ({{ mask_b }}) -> {{ sees_t }}
+        // Values behind the last key are nobody's.
+        %{{ p }}_vkey = stablehlo.iota dim = 1 : {{ kv_i }}
+        %{{ p }}_vn = stablehlo.broadcast_in_dim %tile_keys, dims = [] : (tensor<i32>) -> {{ kv_i }}
+        %{{ p }}_vlive = stablehlo.compare LT, %{{ p }}_vkey, %{{ p }}_vn : ({{ kv_i }}, {{ kv_i }}) -> {{ kv_b }}
+        %{{ p }}_v0 = stablehlo.constant dense<0.0> : {{ kv_t }}
+        %{{ p }}_vsafe = stablehlo.select %{{ p }}_vlive, %{{ p }}_v, %{{ p }}_v0 : {{ kv_b }}, {{ kv_t }}
+        // Scores.
+        %{{ p }}_qk = stablehlo.dot_general %q_tile, %{{ p }}_k, batching_dims = [0] x [0], contracting_dims = [2] x [2] : ({{ accum }}, {{ kv_t }}) -> {{ flat_t }}
+        %{{ p }}_s = stablehlo.reshape %{{ p }}_qk : ({{ flat_t }}) -> {{ score_t }}
         {%- if soft_cap %}
-        %{{ p }}_cap = stablehlo.constant dense<{{ soft_cap }}> : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>
-        %{{ p }}_ratio = stablehlo.divide %{{ p }}_s, %{{ p }}_cap : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>
-        %{{ p }}_tanh = stablehlo.tanh %{{ p }}_ratio : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>
-        %{{ p }}_score = stablehlo.multiply %{{ p }}_tanh, %{{ p }}_cap : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>
+        %{{ p }}_cap = stablehlo.constant dense<{{ soft_cap }}> : {{ score_t }}
+        %{{ p }}_ratio = stablehlo.divide %{{ p }}_s, %{{ p }}_cap : {{ score_t }}
+        %{{ p }}_tanh = stablehlo.tanh %{{ p }}_ratio : {{ score_t }}
+        %{{ p }}_score = stablehlo.multiply %{{ p }}_tanh, %{{ p }}_cap : {{ score_t }}
         {%- set score = p ~ "_score" %}
         {%- else %}
         {%- set score = p ~ "_s" %}
         {%- endif %}
-        %{{ p }}_hidden = stablehlo.constant dense<0xFF800000> : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>
-        %{{ p }}_seen = stablehlo.select %{{ p }}_mask, %{{ score }}, %{{ p }}_hidden : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xi1>, tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>
-        %{{ p }}_max = stablehlo.reduce(%{{ p }}_seen init: %neg_inf) applies stablehlo.maximum across dimensions = [3] : (tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>, tensor<f32>) -> tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}xf32>
-        %{{ p }}_m = stablehlo.maximum %m, %{{ p }}_max : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}xf32>
-        %{{ p }}_mb = stablehlo.broadcast_in_dim %{{ p }}_m, dims = [0, 1, 2] : (tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}xf32>) -> tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>
-        %{{ p }}_d = stablehlo.subtract %{{ p }}_seen, %{{ p }}_mb : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>
+        %{{ p }}_hidden = stablehlo.constant dense<0xFF800000> : {{ score_t }}
+        %{{ p }}_seen = stablehlo.select %{{ p }}_mask, %{{ score }}, %{{ p }}_hidden : {{ sees_t }}, {{ score_t }}
+        // Online softmax.
+        %{{ p }}_max = stablehlo.reduce(%{{ p }}_seen init: %neg_inf) applies stablehlo.maximum across dimensions = [3] : ({{ score_t }}, tensor<f32>) -> {{ stat }}
+        %{{ p }}_m = stablehlo.maximum %m, %{{ p }}_max : {{ stat }}
+        %{{ p }}_mb = stablehlo.broadcast_in_dim %{{ p }}_m, dims = [0, 1, 2] : ({{ stat }}) -> {{ score_t }}
+        %{{ p }}_d = stablehlo.subtract %{{ p }}_seen, %{{ p }}_mb : {{ score_t }}
         // exp(-inf) is exactly 0: hidden keys drop out of sums without a trace.
-        %{{ p }}_p = stablehlo.exponential %{{ p }}_d : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>
-        %{{ p }}_old = stablehlo.subtract %m, %{{ p }}_m : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}xf32>
-        %{{ p }}_alpha = stablehlo.exponential %{{ p }}_old : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}xf32>
-        %{{ p }}_sum = stablehlo.reduce(%{{ p }}_p init: %zero) applies stablehlo.add across dimensions = [3] : (tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>, tensor<f32>) -> tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}xf32>
-        %{{ p }}_lold = stablehlo.multiply %l, %{{ p }}_alpha : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}xf32>
-        %{{ p }}_l = stablehlo.add %{{ p }}_lold, %{{ p }}_sum : tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}xf32>
-        %{{ p }}_pr = stablehlo.reshape %{{ p }}_p : (tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ keys }}xf32>) -> tensor<{{ kv_heads }}x{{ rows }}x{{ keys }}xf32>
-        %{{ p }}_pv = stablehlo.dot_general %{{ p }}_pr, %{{ p }}_vsafe, batching_dims = [0] x [0], contracting_dims = [2] x [1] : (tensor<{{ kv_heads }}x{{ rows }}x{{ keys }}xf32>, tensor<{{ kv_heads }}x{{ keys }}x{{ head_dim }}xf32>) -> tensor<{{ kv_heads }}x{{ rows }}x{{ head_dim }}xf32>
-        %{{ p }}_ar = stablehlo.reshape %{{ p }}_alpha : (tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}xf32>) -> tensor<{{ kv_heads }}x{{ rows }}xf32>
-        %{{ p }}_ab = stablehlo.broadcast_in_dim %{{ p }}_ar, dims = [0, 1] : (tensor<{{ kv_heads }}x{{ rows }}xf32>) -> tensor<{{ kv_heads }}x{{ rows }}x{{ head_dim }}xf32>
-        %{{ p }}_aold = stablehlo.multiply %acc, %{{ p }}_ab : tensor<{{ kv_heads }}x{{ rows }}x{{ head_dim }}xf32>
-        %{{ p }}_acc = stablehlo.add %{{ p }}_aold, %{{ p }}_pv : tensor<{{ kv_heads }}x{{ rows }}x{{ head_dim }}xf32>
+        %{{ p }}_p = stablehlo.exponential %{{ p }}_d : {{ score_t }}
+        %{{ p }}_old = stablehlo.subtract %m, %{{ p }}_m : {{ stat }}
+        %{{ p }}_alpha = stablehlo.exponential %{{ p }}_old : {{ stat }}
+        %{{ p }}_sum = stablehlo.reduce(%{{ p }}_p init: %zero) applies stablehlo.add across dimensions = [3] : ({{ score_t }}, tensor<f32>) -> {{ stat }}
+        %{{ p }}_lold = stablehlo.multiply %l, %{{ p }}_alpha : {{ stat }}
+        %{{ p }}_l = stablehlo.add %{{ p }}_lold, %{{ p }}_sum : {{ stat }}
+        // Result so far.
+        %{{ p }}_pr = stablehlo.reshape %{{ p }}_p : ({{ score_t }}) -> {{ flat_t }}
+        %{{ p }}_pv = stablehlo.dot_general %{{ p }}_pr, %{{ p }}_vsafe, batching_dims = [0] x [0], contracting_dims = [2] x [1] : ({{ flat_t }}, {{ kv_t }}) -> {{ accum }}
+        %{{ p }}_ar = stablehlo.reshape %{{ p }}_alpha : ({{ stat }}) -> tensor<{{ kv_heads }}x{{ rows }}xf32>
+        %{{ p }}_ab = stablehlo.broadcast_in_dim %{{ p }}_ar, dims = [0, 1] : (tensor<{{ kv_heads }}x{{ rows }}xf32>) -> {{ accum }}
+        %{{ p }}_aold = stablehlo.multiply %acc, %{{ p }}_ab : {{ accum }}
+        %{{ p }}_acc = stablehlo.add %{{ p }}_aold, %{{ p }}_pv : {{ accum }}
 {%- endmacro %}
-{%- set stat = "tensor<" ~ kv_heads ~ "x" ~ q_tile ~ "x" ~ group ~ "xf32>" %}
-{%- set accum = "tensor<" ~ kv_heads ~ "x" ~ rows ~ "x" ~ head_dim ~ "xf32>" %}
-{%- set kv_tile_t = "tensor<" ~ kv_heads ~ "x" ~ kv_tile ~ "x" ~ head_dim ~ "xf32>" %}
-{%- set out_t = "tensor<" ~ tokens ~ "x" ~ q_heads ~ "x" ~ head_dim ~ "x" ~ dtype ~ ">" %}
-{%- set new_t = "tensor<" ~ tokens ~ "x" ~ kv_heads ~ "x" ~ head_dim ~ "x" ~ dtype ~ ">" %}
-{%- set pages_t = "tensor<" ~ pool_pages ~ "x2x" ~ kv_heads ~ "x" ~ page_size ~ "x" ~ head_dim ~ "x" ~ dtype ~ ">" %}
-{%- set tile_pages = kv_tile // page_size %}
-{%- set rows_t = "tensor<" ~ q_tile ~ "xi32>" %}
 func.func private @{{ name }}(%q: {{ out_t }}, %k: {{ new_t }}, %v: {{ new_t }}, %kv_pages: {{ pages_t }}, %meta: tensor<{{ meta_words }}xi32>) -> {{ out_t }} {
   %c0 = stablehlo.constant dense<0> : tensor<i32>
   %c1 = stablehlo.constant dense<1> : tensor<i32>
