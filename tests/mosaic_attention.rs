@@ -62,8 +62,12 @@ fn errors<E: Element + emulator::Element>(
 #[test]
 fn agrees_with_the_f64_reference() {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|c| c.parse().ok()).unwrap_or(100);
-    let mut runner =
-        TestRunner::new(ProptestConfig { cases, max_shrink_iters: 30, ..ProptestConfig::default() });
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases,
+        max_shrink_iters: 30,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
     let strategy = specs().prop_flat_map(|spec| {
         let page_size = spec.page_size();
         let options = (0..3usize, 0..3usize, any::<bool>(), any::<u64>());

@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::HashSet;
 
-use common::{Batch, GroupShape, Random, batches, page_sizes, tilings, windows};
+use common::{Batch, GroupShape, Random, batches, page_sizes, tilings_of_both_kinds, windows};
 use proptest::prelude::*;
 use tpu_rpa::batch::{Group, Plan, Planner, TileSource, Tiling, layout};
 use tpu_rpa::mask::{self, Key, Query};
@@ -167,7 +167,7 @@ fn decode<'a>(plan: &'a Plan, batch: &Batch, window: Option<u32>) -> Decoded<'a>
 }
 
 fn cases() -> impl Strategy<Value = (Batch, Tiling, Option<u32>)> {
-    page_sizes().prop_flat_map(|page_size| (batches(page_size), tilings(page_size), windows()))
+    page_sizes().prop_flat_map(|page_size| (batches(page_size), tilings_of_both_kinds(page_size), windows()))
 }
 
 proptest! {

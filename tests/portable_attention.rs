@@ -42,8 +42,12 @@ fn errors<E: DeviceElement>(
 #[test]
 fn agrees_with_the_f64_reference() {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|c| c.parse().ok()).unwrap_or(24);
-    let mut runner =
-        TestRunner::new(ProptestConfig { cases, max_shrink_iters: 20, ..ProptestConfig::default() });
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases,
+        max_shrink_iters: 20,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
     let strategy = specs().prop_flat_map(|spec| {
         let page_size = spec.page_size();
         (Just(spec), tilings(page_size), prop::collection::vec(batches(page_size), 3), any::<u64>())
@@ -329,6 +333,8 @@ fn every_declared_variant_compiles_and_hostile_shapes_are_refused() {
     assert!(matches!(refused("a b", bucket, 1), KernelError::Name { .. }));
     assert!(matches!(refused("1a", bucket, 1), KernelError::Name { .. }));
     assert!(matches!(refused("a", bucket, 0), KernelError::Shape { field: "pool_pages", .. }));
+    let aligned = kernels::attention("a", &spec, &tiling.with_aligned_runs(), &bucket, 1).unwrap_err();
+    assert!(matches!(aligned, KernelError::AlignedRuns { expected: false, .. }));
     let odd = tpu_rpa::batch::Bucket { tokens: bucket.tokens + 1, ..bucket };
     assert!(matches!(refused("a", odd, 1), KernelError::Shape { field: "bucket.tokens", .. }));
     let short = tpu_rpa::batch::Bucket { meta_words: 10, ..bucket };

@@ -12,6 +12,16 @@ pub enum KernelError {
         /// The bound.
         bound: String,
     },
+    /// A plan's tiling is of the other kind.
+    #[error("tiling.aligned_runs is {aligned_runs}; {kernel} takes plans where it is {expected}")]
+    AlignedRuns {
+        /// The kernel.
+        kernel: &'static str,
+        /// What the tiling says.
+        aligned_runs: bool,
+        /// What the kernel needs.
+        expected: bool,
+    },
     /// A function name is not an MLIR symbol of letters, digits and underscores.
     #[error("name is {name:?}; it must be letters, digits and underscores, not starting with a digit")]
     Name {

@@ -22,6 +22,13 @@ pub fn attention(
     pool_pages: usize,
 ) -> Result<Function, KernelError> {
     at_least_one("pool_pages", pool_pages)?;
+    if tiling.aligned_runs() {
+        return Err(KernelError::AlignedRuns {
+            kernel: "portable attention",
+            aligned_runs: true,
+            expected: false,
+        });
+    }
     if !tiling.kv_tile().is_multiple_of(spec.page_size()) {
         return Err(shape(
             "kv_tile",

@@ -41,10 +41,15 @@ pub fn windows() -> impl Strategy<Value = Option<u32>> {
 
 /// Tilings small enough that small batches fill several tiles.
 pub fn tilings(page_size: usize) -> impl Strategy<Value = Tiling> {
-    (3..=8u32, 3..=8u32, 0..=3usize, any::<bool>()).prop_map(move |(q, own, more, aligned)| {
+    (3..=8u32, 3..=8u32, 0..=3usize).prop_map(move |(q, own, more)| {
         let own_tile = 1usize << own;
         let kv_tile = own_tile.next_multiple_of(page_size) + more * page_size;
-        let tiling = Tiling::new(1 << q, kv_tile, own_tile, page_size).expect("every drawn tiling is valid");
-        if aligned { tiling.with_aligned_runs() } else { tiling }
+        Tiling::new(1 << q, kv_tile, own_tile, page_size).expect("every drawn tiling is valid")
     })
+}
+
+/// [`tilings`], half of them with aligned runs.
+pub fn tilings_of_both_kinds(page_size: usize) -> impl Strategy<Value = Tiling> {
+    (tilings(page_size), any::<bool>())
+        .prop_map(|(tiling, aligned)| if aligned { tiling.with_aligned_runs() } else { tiling })
 }
