@@ -11,8 +11,9 @@ in front: maximum and sum. #}
 {%- set ids_t = "tensor<" ~ label_rows ~ "x" ~ padded_rows ~ "xi32>" %}
 {%- set h_t = "tensor<" ~ padded_rows ~ "x" ~ hidden ~ "x" ~ dtype ~ ">" %}
 {%- set found_t = "tensor<" ~ label_rows ~ "x" ~ padded_rows ~ "xf32>" %}
-{%- set live_t = "tensor<" ~ first + labels ~ "x" ~ rows ~ "xf32>" %}
-{%- set out_t = "tensor<" ~ rows ~ "x" ~ first + labels ~ "xf32>" %}
+{%- set columns = first + labels %}
+{%- set live_t = "tensor<" ~ columns ~ "x" ~ rows ~ "xf32>" %}
+{%- set out_t = "tensor<" ~ rows ~ "x" ~ columns ~ "xf32>" %}
 func.func private @{{ name }}(%hidden: {{ hidden_t }}, %lm_head: {{ head_t }}, %rows: {{ rows_t }}, %labels: {{ given_t }}) -> {{ out_t }} {
   // Padding rows score hidden row 0; nobody reads them.
   %row0 = stablehlo.constant dense<0> : tensor<i32>
@@ -26,7 +27,7 @@ func.func private @{{ name }}(%hidden: {{ hidden_t }}, %lm_head: {{ head_t }}, %
   %no_label = stablehlo.constant dense<-1> : tensor<i32>
   %ids = stablehlo.pad %turned, %no_label, low = [{{ first }}, 0], high = [{{ label_rows - labels - first }}, {{ padded_rows - rows }}], interior = [0, 0] : ({{ turned_t }}, tensor<i32>) -> {{ ids_t }}
   %found = stablehlo.custom_call @tpu_custom_call(%ids, %h, %lm_head) {backend_config = "{\22custom_call_config\22: {\22body\22: \22{{ body }}\22, \22needs_layout_passes\22: true, \22disable_bounds_checks\22: true}, \22scoped_memory_configs\22: [{\22memory_space\22: 1, \22offset\22: 0, \22size\22: {{ vmem_limit }}}]}", kernel_name = "{{ name }}", operand_layouts = [dense<[1, 0]> : tensor<2xindex>, dense<[1, 0]> : tensor<2xindex>, dense<[1, 0]> : tensor<2xindex>], result_layouts = [dense<[1, 0]> : tensor<2xindex>]} : ({{ ids_t }}, {{ h_t }}, {{ head_t }}) -> {{ found_t }}
-  %live = stablehlo.slice %found [0:{{ first + labels }}, 0:{{ rows }}] : ({{ found_t }}) -> {{ live_t }}
+  %live = stablehlo.slice %found [0:{{ columns }}, 0:{{ rows }}] : ({{ found_t }}) -> {{ live_t }}
   %out = stablehlo.transpose %live, dims = [1, 0] : ({{ live_t }}) -> {{ out_t }}
   return %out : {{ out_t }}
 }
