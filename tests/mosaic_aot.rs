@@ -1,16 +1,16 @@
-//! The real compiler accepts the Mosaic attention text for every TPU generation. Runs where `TPU_LIBRARY_PATH` names
-//! a libtpu and `TPU_SKIP_MDS_QUERY` is set; needs no TPU.
+//! The real compiler accepts the Mosaic texts for every TPU generation. Runs where `TPU_LIBRARY_PATH` names a libtpu
+//! and `TPU_SKIP_MDS_QUERY` is set; needs no TPU.
 #![cfg(feature = "runtime")]
 
 use std::time::Instant;
 
 use tpu_rpa::batch::{Group, Planner, Tiling};
-use tpu_rpa::kernels;
+use tpu_rpa::kernels::{self, Function};
 use tpu_rpa::runtime::{CompileOptions, Plugin};
-use tpu_rpa::spec::{AttentionSpec, DType};
+use tpu_rpa::spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelSet};
 
-#[test]
-fn libtpu_accepts_the_attention_kernel_for_every_generation() {
+/// Compiles every function for every generation; panics with all refusals.
+fn accepts(functions: &[(&str, Function)]) {
     let (Some(path), Some(_)) =
         (std::env::var_os("TPU_LIBRARY_PATH"), std::env::var_os("TPU_SKIP_MDS_QUERY"))
     else {
@@ -18,26 +18,10 @@ fn libtpu_accepts_the_attention_kernel_for_every_generation() {
         return;
     };
     let plugin = Plugin::load(path).unwrap();
-    let shapes = [
-        ("qwen3-0.6b", 16, 8, 128, DType::Bf16, (128, 256, 128)),
-        ("smollm2", 9, 3, 64, DType::Bf16, (128, 256, 128)),
-        ("gemma-like", 4, 1, 256, DType::Bf16, (128, 256, 64)),
-        ("f32", 4, 2, 128, DType::F32, (64, 128, 64)),
-    ];
     let mut refused = Vec::new();
     for topology in ["v5e:2x2", "v6e:2x2", "tpu7x:2x2x1"] {
         let target = plugin.topology(topology).unwrap();
-        for (name, q_heads, kv_heads, head_dim, dtype, (q, kv, own)) in shapes {
-            let spec = AttentionSpec::builder(q_heads, kv_heads, head_dim)
-                .page_size(128)
-                .dtype(dtype)
-                .build()
-                .unwrap();
-            let tiling = Tiling::new(q, kv, own, 128).unwrap().with_aligned_runs();
-            let group =
-                Group { prefix_len: 300, pages: &[3, 1, 2], cu_seg_lens: &[0, 40, 60, 500], lead: true };
-            let plan = Planner::new(128, 8, tiling).unwrap().plan(500, &[group]).unwrap();
-            let function = kernels::attention_tpu("attention", &spec, &tiling, &plan.bucket(), 8).unwrap();
+        for (name, function) in functions {
             let start = Instant::now();
             match target.compile_aot(&function.module(), &CompileOptions::new()) {
                 Ok(bytes) => println!("{topology} {name}: {} bytes in {:.1?}", bytes.len(), start.elapsed()),
@@ -46,4 +30,58 @@ fn libtpu_accepts_the_attention_kernel_for_every_generation() {
         }
     }
     assert!(refused.is_empty(), "{}", refused.join("\n"));
+}
+
+#[test]
+fn libtpu_accepts_the_label_kernel_for_every_generation() {
+    let shapes = [
+        ("qwen3-0.6b", 600, 512, 1024, 151_936, LabelSet::Shared(2), DType::Bf16),
+        ("smollm2", 64, 16, 576, 49_152, LabelSet::Shared(2), DType::F32),
+        ("f32", 64, 16, 1024, 5000, LabelSet::PerRow(5), DType::F32),
+        ("small vocabulary", 40, 7, 64, 1000, LabelSet::PerRow(3), DType::Bf16),
+        ("wide, many labels", 1000, 700, 8192, 20_011, LabelSet::Shared(32), DType::Bf16),
+    ];
+    let mut functions = Vec::new();
+    for (name, tokens, rows, hidden, vocab, labels, dtype) in shapes {
+        let spec = LabelLogprobsSpec::new(hidden, vocab, labels, dtype).unwrap();
+        functions.push((name, kernels::label_logprobs_tpu("labels", &spec, tokens, rows).unwrap()));
+    }
+    let shard = LabelLogprobsSpec::new(1024, 151_936 / 4, LabelSet::Shared(2), DType::Bf16).unwrap();
+    functions
+        .push(("qwen3-0.6b, a quarter", kernels::label_partials_tpu("labels", &shard, 600, 512).unwrap()));
+    accepts(&functions);
+}
+
+#[test]
+fn libtpu_accepts_the_kv_write_for_every_generation() {
+    let shapes = [
+        ("qwen3-0.6b", 8, 128, 128, DType::Bf16, 12_288, 1024),
+        ("smollm2", 3, 64, 16, DType::F32, 256, 64),
+        ("smollm2 bf16", 3, 64, 16, DType::Bf16, 256, 64),
+        ("small pages", 1, 256, 8, DType::Bf16, 64, 8),
+    ];
+    let functions = shapes.map(|(name, kv_heads, head_dim, page_size, dtype, tokens, pool_pages)| {
+        let spec = KvWriteSpec::new(kv_heads, head_dim, page_size, dtype).unwrap();
+        (name, kernels::kv_write_tpu("kv_write", &spec, tokens, pool_pages).unwrap())
+    });
+    accepts(&functions);
+}
+
+#[test]
+fn libtpu_accepts_the_attention_kernel_for_every_generation() {
+    let shapes = [
+        ("qwen3-0.6b", 16, 8, 128, DType::Bf16, (128, 256, 128)),
+        ("smollm2", 9, 3, 64, DType::Bf16, (128, 256, 128)),
+        ("gemma-like", 4, 1, 256, DType::Bf16, (128, 256, 64)),
+        ("f32", 4, 2, 128, DType::F32, (64, 128, 64)),
+    ];
+    let functions = shapes.map(|(name, q_heads, kv_heads, head_dim, dtype, (q, kv, own))| {
+        let spec =
+            AttentionSpec::builder(q_heads, kv_heads, head_dim).page_size(128).dtype(dtype).build().unwrap();
+        let tiling = Tiling::new(q, kv, own, 128).unwrap().with_aligned_runs();
+        let group = Group { prefix_len: 300, pages: &[3, 1, 2], cu_seg_lens: &[0, 40, 60, 500], lead: true };
+        let plan = Planner::new(128, 8, tiling).unwrap().plan(500, &[group]).unwrap();
+        (name, kernels::attention_tpu("attention", &spec, &tiling, &plan.bucket(), 8).unwrap())
+    });
+    accepts(&functions);
 }

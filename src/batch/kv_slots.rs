@@ -6,6 +6,15 @@ pub struct KvSlots {
     slots: Vec<i32>,
 }
 
+/// Tokens of a chunk, the aligned unit in which TPU kernels copy parts of pages; divides every page size.
+pub(crate) const CHUNK: usize = 8;
+
+/// Words of a chunk table for `tokens` rows, and the word at which its entries start.
+pub(crate) const fn chunk_table_words(tokens: usize) -> (usize, usize) {
+    let entries = 1 + 3 * (tokens + 1);
+    (entries + tokens, entries)
+}
+
 impl KvSlots {
     /// Checks `slots`, one entry a new token of `plan`: `page * page_size + offset`, or -1 for no write.
     ///
@@ -54,5 +63,32 @@ impl KvSlots {
     /// The slot tensor, `[bucket.tokens]`; -1 where a row is not written.
     pub fn slots(&self) -> &[i32] {
         &self.slots
+    }
+
+    /// The slots as TPU kernels take them, sorted by chunk (8 slots from a multiple of 8): the number of chunks
+    /// written; of each its index in the pool, a bit for every written token, and its first entry; behind the last
+    /// chunk the number of entries; then the entries, `row * 8 + token in the chunk`.
+    ///
+    /// Its length depends on [`slots`](Self::slots) only by their number.
+    pub fn chunk_table(&self) -> Vec<i32> {
+        let chunk = CHUNK as i32;
+        let mut writes: Vec<(i32, i32)> = (0i32..).zip(&self.slots).map(|(row, &s)| (s, row)).collect();
+        writes.retain(|&(slot, _)| slot >= 0);
+        writes.sort_unstable();
+        let (words, entries) = chunk_table_words(self.slots.len());
+        let mut table = vec![0; words];
+        let (mut at, mut first) = (1, 0);
+        for writes in writes.chunk_by(|a, b| a.0 / chunk == b.0 / chunk) {
+            let mask = writes.iter().fold(0, |mask, (slot, _)| mask | 1 << (slot % chunk));
+            table[at..at + 3].copy_from_slice(&[writes[0].0 / chunk, mask, first]);
+            for (entry, (slot, row)) in table[entries + first as usize..].iter_mut().zip(writes) {
+                *entry = row * chunk + slot % chunk;
+            }
+            table[0] += 1;
+            at += 3;
+            first += writes.len() as i32;
+        }
+        table[at + 2] = first;
+        table
     }
 }

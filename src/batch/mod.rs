@@ -19,6 +19,7 @@ pub use bucket::Bucket;
 pub use error::BatchError;
 pub use group::Group;
 pub use kv_slots::KvSlots;
+pub(crate) use kv_slots::{CHUNK, chunk_table_words};
 pub use meta::layout;
 pub use plan::{Plan, PlanStats};
 pub use planner::Planner;

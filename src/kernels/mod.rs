@@ -13,7 +13,10 @@ use crate::batch::layout;
 
 pub use error::KernelError;
 pub use function::{Function, TensorType};
-pub use mosaic::{attention_mosaic, attention_tpu};
+pub use mosaic::{
+    LabelOutput, LabelTiling, attention_mosaic, attention_tpu, kv_write_mosaic, kv_write_tpu,
+    label_logprobs_mosaic, label_logprobs_tpu, label_partials_tpu,
+};
 pub use portable::{attention, kv_write, label_logprobs, label_softmax};
 pub use registry::{Variant, VariantShape, default_tiling, variants};
 pub use verify::VerifyError;

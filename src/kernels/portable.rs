@@ -64,23 +64,39 @@ pub fn kv_write(
     tokens: usize,
     pool_pages: usize,
 ) -> Result<Function, KernelError> {
+    let context = kv_write_context(name, spec, tokens, pool_pages)?;
+    let (inputs, outputs) = kv_write_types(spec, tokens, pool_pages, tokens);
+    Function::new("kv_write", name, render::kv_write(&context), inputs, outputs, Some(2))
+}
+
+/// What KV-write texts of every target refer to.
+pub(super) fn kv_write_context<'a>(
+    name: &'a str,
+    spec: &KvWriteSpec,
+    tokens: usize,
+    pool_pages: usize,
+) -> Result<render::KvWriteContext<'a>, KernelError> {
     at_least_one("tokens", tokens)?;
     at_least_one("pool_pages", pool_pages)?;
-    let context = render::KvWriteContext {
-        name,
-        params: params::KvWrite {
-            kv_heads: spec.kv_heads(),
-            head_dim: spec.head_dim(),
-            page_size: spec.page_size(),
-            dtype: spec.dtype().mlir().to_owned(),
-        },
-        tokens,
-        pool_pages,
+    let params = params::KvWrite {
+        kv_heads: spec.kv_heads(),
+        head_dim: spec.head_dim(),
+        page_size: spec.page_size(),
+        dtype: spec.dtype().mlir().to_owned(),
     };
+    Ok(render::KvWriteContext { name, params, tokens, pool_pages })
+}
+
+/// Parameter and result types of a KV write whose slots take `words` words.
+pub(super) fn kv_write_types(
+    spec: &KvWriteSpec,
+    tokens: usize,
+    pool_pages: usize,
+    words: usize,
+) -> (Vec<TensorType>, Vec<TensorType>) {
     let kv = TensorType::new(spec.dtype(), &[tokens, spec.kv_heads(), spec.head_dim()]);
     let pages = pages_type(pool_pages, spec.kv_heads(), spec.page_size(), spec.head_dim(), spec.dtype());
-    let inputs = vec![kv.clone(), kv, pages.clone(), TensorType::new(DType::I32, &[tokens])];
-    Function::new("kv_write", name, render::kv_write(&context), inputs, vec![pages], Some(2))
+    (vec![kv.clone(), kv, pages.clone(), TensorType::new(DType::I32, &[words])], vec![pages])
 }
 
 /// Label log-probs from hidden states: `(hidden, lm_head, rows, labels) -> [rows, labels]` f32.
@@ -116,31 +132,43 @@ fn labels_function(
     rows: usize,
     render: impl Fn(&render::LabelsContext<'_>) -> Result<String, minijinja::Error>,
 ) -> Result<Function, KernelError> {
+    let vocab_block = registry::VOCAB_BLOCK.min(spec.vocab());
+    let context = labels_context(name, spec, tokens, rows, vocab_block)?;
+    let outputs = vec![TensorType::new(DType::F32, &[rows, spec.labels().len()])];
+    Function::new(kernel, name, render(&context), labels_inputs(spec, tokens, rows), outputs, None)
+}
+
+/// What label texts of every target refer to.
+pub(super) fn labels_context<'a>(
+    name: &'a str,
+    spec: &LabelLogprobsSpec,
+    tokens: usize,
+    rows: usize,
+    vocab_block: usize,
+) -> Result<render::LabelsContext<'a>, KernelError> {
     at_least_one("tokens", tokens)?;
     at_least_one("rows", rows)?;
-    let (labels, per_row) = (spec.labels().len(), matches!(spec.labels(), LabelSet::PerRow(_)));
-    let context = render::LabelsContext {
-        name,
-        params: params::Labels {
-            hidden: spec.hidden(),
-            vocab: spec.vocab(),
-            labels,
-            per_row,
-            dtype: spec.dtype().mlir().to_owned(),
-        },
-        tokens,
-        rows,
-        vocab_block: registry::VOCAB_BLOCK.min(spec.vocab()),
+    let params = params::Labels {
+        hidden: spec.hidden(),
+        vocab: spec.vocab(),
+        labels: spec.labels().len(),
+        per_row: matches!(spec.labels(), LabelSet::PerRow(_)),
+        dtype: spec.dtype().mlir().to_owned(),
     };
-    let ids: &[usize] = if per_row { &[rows, labels] } else { &[labels] };
-    let inputs = vec![
+    Ok(render::LabelsContext { name, params, tokens, rows, vocab_block })
+}
+
+/// Parameter types of label kernels, for every target.
+pub(super) fn labels_inputs(spec: &LabelLogprobsSpec, tokens: usize, rows: usize) -> Vec<TensorType> {
+    let labels = spec.labels().len();
+    let ids: &[usize] =
+        if matches!(spec.labels(), LabelSet::PerRow(_)) { &[rows, labels] } else { &[labels] };
+    vec![
         TensorType::new(spec.dtype(), &[tokens, spec.hidden()]),
         TensorType::new(spec.dtype(), &[spec.vocab(), spec.hidden()]),
         TensorType::new(DType::I32, &[rows]),
         TensorType::new(DType::I32, ids),
-    ];
-    let outputs = vec![TensorType::new(DType::F32, &[rows, labels])];
-    Function::new(kernel, name, render(&context), inputs, outputs, None)
+    ]
 }
 
 fn pages_type(

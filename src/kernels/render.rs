@@ -9,14 +9,24 @@ use super::params;
 /// Slots at which runs of new keys start, see `Tiling::RUN_ALIGN`.
 const RUN_ALIGN: usize = 16;
 
-const TEMPLATES: [(&str, &str); 6] = [
+const TEMPLATES: [(&str, &str); 10] = [
     ("attention", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/attention/stablehlo.mlir"))),
     ("attention_mosaic", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/attention/mosaic.mlir"))),
     ("attention_tpu", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/attention/tpu.mlir"))),
     ("kv_write", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/kv_write/stablehlo.mlir"))),
+    ("kv_write_mosaic", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/kv_write/mosaic.mlir"))),
+    ("kv_write_tpu", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/kv_write/tpu.mlir"))),
     (
         "label_logprobs",
         include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/label_logprobs/stablehlo.mlir")),
+    ),
+    (
+        "label_logprobs_mosaic",
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/label_logprobs/mosaic.mlir")),
+    ),
+    (
+        "label_logprobs_tpu",
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/label_logprobs/tpu.mlir")),
     ),
     (
         "label_softmax",
@@ -58,6 +68,34 @@ pub(crate) struct LabelsContext<'a> {
     pub tokens: usize,
     pub rows: usize,
     pub vocab_block: usize,
+}
+
+/// What the Mosaic KV write refers to besides.
+#[derive(Serialize)]
+pub(crate) struct KvChunksContext<'a> {
+    #[serde(flatten)]
+    pub given: KvWriteContext<'a>,
+    /// Tokens of a chunk.
+    pub chunk: usize,
+    /// Chunks under way at a time, a power of two.
+    pub depth: usize,
+    /// Word of the table at which its entries start.
+    pub entries: usize,
+    pub table_words: usize,
+}
+
+/// What the Mosaic label log-probs refer to besides.
+#[derive(Serialize)]
+pub(crate) struct LabelBlocksContext<'a> {
+    #[serde(flatten)]
+    pub given: LabelsContext<'a>,
+    /// Whole row blocks.
+    pub padded_rows: usize,
+    pub row_block: usize,
+    /// Rows of the label operand and of the result, a multiple of 8.
+    pub label_rows: usize,
+    /// Whether maximum, sum and logits stay apart.
+    pub partial: bool,
 }
 
 /// What attention derives from its parameters, and the planner's word layout.
@@ -106,14 +144,24 @@ pub(crate) fn attention_tpu(
     body: &str,
     vmem_limit: usize,
 ) -> Result<String, minijinja::Error> {
+    call("attention_tpu", attention_full(context), body, vmem_limit)
+}
+
+/// Renders a function around a Mosaic kernel whose text is `body` in base64.
+fn call(
+    template: &str,
+    context: impl Serialize,
+    body: &str,
+    vmem_limit: usize,
+) -> Result<String, minijinja::Error> {
     #[derive(Serialize)]
-    struct Tpu<'a> {
+    struct Call<'a, C> {
         #[serde(flatten)]
-        full: AttentionFull<'a>,
+        context: C,
         body: &'a str,
         vmem_limit: usize,
     }
-    render("attention_tpu", Tpu { full: attention_full(context), body, vmem_limit })
+    render(template, Call { context, body, vmem_limit })
 }
 
 fn attention_full<'a>(context: &'a AttentionContext<'a>) -> AttentionFull<'a> {
@@ -152,8 +200,36 @@ pub(crate) fn kv_write(context: &KvWriteContext<'_>) -> Result<String, minijinja
     render("kv_write", context)
 }
 
+/// The Mosaic kernel's text.
+pub(crate) fn kv_write_mosaic(context: &KvChunksContext<'_>) -> Result<String, minijinja::Error> {
+    render("kv_write_mosaic", context)
+}
+
+/// The function around a Mosaic kernel whose text is `body` in base64.
+pub(crate) fn kv_write_tpu(
+    context: &KvChunksContext<'_>,
+    body: &str,
+    vmem_limit: usize,
+) -> Result<String, minijinja::Error> {
+    call("kv_write_tpu", context, body, vmem_limit)
+}
+
 pub(crate) fn label_logprobs(context: &LabelsContext<'_>) -> Result<String, minijinja::Error> {
     render("label_logprobs", context)
+}
+
+/// The Mosaic kernel's text.
+pub(crate) fn label_logprobs_mosaic(context: &LabelBlocksContext<'_>) -> Result<String, minijinja::Error> {
+    render("label_logprobs_mosaic", context)
+}
+
+/// The function around a Mosaic kernel whose text is `body` in base64.
+pub(crate) fn label_logprobs_tpu(
+    context: &LabelBlocksContext<'_>,
+    body: &str,
+    vmem_limit: usize,
+) -> Result<String, minijinja::Error> {
+    call("label_logprobs_tpu", context, body, vmem_limit)
 }
 
 pub(crate) fn label_softmax(context: &LabelsContext<'_>) -> Result<String, minijinja::Error> {

@@ -1,15 +1,9 @@
-//! The TPU kernels: Mosaic text, and the StableHLO function that calls it.
-
-use base64::Engine as _;
-
-use super::function::Function;
-use super::portable::{attention_context, attention_types};
-use super::{KernelError, render};
+use super::super::function::Function;
+use super::super::portable::{attention_context, attention_types};
+use super::super::{KernelError, render};
+use super::{VMEM_LIMIT, encoded, template};
 use crate::batch::{Bucket, Tiling};
 use crate::spec::AttentionSpec;
-
-/// VMEM that the compiler may give a kernel, in bytes; each device kind has at least 64 MiB.
-const VMEM_LIMIT: usize = 60 << 20;
 
 /// Mosaic text of ragged paged attention, for [`Tiling::with_aligned_runs`] plans; its header says what operands
 /// it takes.
@@ -36,11 +30,10 @@ pub fn attention_mosaic(
         });
     }
     let context = attention_context(name, spec, tiling, bucket, pool_pages);
-    render::attention_mosaic(&context)
-        .map_err(|e| KernelError::Template { kernel: "attention", reason: format!("{e:#}") })
+    render::attention_mosaic(&context).map_err(template("attention"))
 }
 
-/// Ragged paged attention for TPU as a StableHLO function: signature of [`attention`](super::attention), plans
+/// Ragged paged attention for TPU as a StableHLO function: signature of [`attention`](super::super::attention), plans
 /// made with [`Tiling::with_aligned_runs`].
 pub fn attention_tpu(
     name: &str,
@@ -50,9 +43,8 @@ pub fn attention_tpu(
     pool_pages: usize,
 ) -> Result<Function, KernelError> {
     let text = attention_mosaic(name, spec, tiling, bucket, pool_pages)?;
-    let body = base64::engine::general_purpose::STANDARD.encode(text);
     let context = attention_context(name, spec, tiling, bucket, pool_pages);
-    let rendered = render::attention_tpu(&context, &body, VMEM_LIMIT);
+    let rendered = render::attention_tpu(&context, &encoded(&text), VMEM_LIMIT);
     let (inputs, outputs) = attention_types(spec, bucket, pool_pages);
     Function::new("attention", name, rendered, inputs, outputs, None)
 }

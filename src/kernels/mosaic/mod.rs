@@ -1,0 +1,27 @@
+//! The TPU kernels: Mosaic text, and the StableHLO function that calls it.
+
+mod attention;
+mod kv_write;
+mod label_logprobs;
+
+use base64::Engine as _;
+
+use super::KernelError;
+
+pub use attention::{attention_mosaic, attention_tpu};
+pub use kv_write::{kv_write_mosaic, kv_write_tpu};
+pub use label_logprobs::{
+    LabelOutput, LabelTiling, label_logprobs_mosaic, label_logprobs_tpu, label_partials_tpu,
+};
+
+/// VMEM that the compiler may give a kernel, in bytes; each device kind has at least 64 MiB.
+const VMEM_LIMIT: usize = 60 << 20;
+
+/// A kernel text as a custom call carries it.
+fn encoded(text: &str) -> String {
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+fn template(kernel: &'static str) -> impl Fn(minijinja::Error) -> KernelError {
+    move |e| KernelError::Template { kernel, reason: format!("{e:#}") }
+}
