@@ -13,7 +13,7 @@ pub struct PlanStats {
     pub edge_tiles: usize,
 }
 
-/// A validated batch in the form that kernels read. Only a [`Planner`] makes one.
+/// A validated batch in the form that kernels read. Only a [`Planner`](super::Planner) makes one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub(super) bucket: Bucket,
