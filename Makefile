@@ -7,7 +7,8 @@ score: tools
 
 # Every test, examples and doc tests included.
 test: tools tools-extra
-	cargo test --release --locked --all-features --lib --bins --tests --examples
+	cargo build --release --locked --all-features --examples
+	cargo test --release --locked --all-features --lib --bins --tests
 	cargo test --release --locked --all-features --doc
 
 # Figures of the README: planning, attention against the dense mask.
