@@ -85,7 +85,7 @@ fn agrees_with_the_f64_reference() {
         let (error, plain, floor) = match spec.dtype() {
             DType::F32 => {
                 let (e, p) = errors::<f32>(&spec, tiling, &batch, Rounding::F32, &options, seed);
-                (e, p, 1e-6)
+                (e, p, 1e-6 * common::score_size(&spec))
             }
             _ => {
                 let (e, p) = errors::<bf16>(&spec, tiling, &batch, Rounding::Bf16Operands, &options, seed);

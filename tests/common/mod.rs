@@ -8,5 +8,5 @@ mod tensors;
 
 pub use batches::{Batch, GroupShape, OwnedGroup, batches};
 pub use random::Random;
-pub use specs::{page_sizes, specs, tilings, tilings_of_both_kinds, windows};
+pub use specs::{page_sizes, score_size, specs, tilings, tilings_of_both_kinds, windows};
 pub use tensors::{Element, Tensors, normal};

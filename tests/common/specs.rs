@@ -53,3 +53,8 @@ pub fn tilings_of_both_kinds(page_size: usize) -> impl Strategy<Value = Tiling> 
     (tilings(page_size), any::<bool>())
         .prop_map(|(tiling, aligned)| if aligned { tiling.with_aligned_runs() } else { tiling })
 }
+
+/// Standard deviation of a score of N(0, 1) inputs, at least 1: what absolute errors of scores are measured in.
+pub fn score_size(spec: &AttentionSpec) -> f64 {
+    (f64::from(spec.scale()) * (spec.head_dim() as f64).sqrt()).max(1.0)
+}
