@@ -71,6 +71,7 @@ struct DecodedTile {
     keys: usize,
     whole: std::ops::Range<usize>,
     position: i64,
+    first_row: usize,
     full: bool,
     key_base: i64,
 }
@@ -90,12 +91,14 @@ impl Decoded<'_> {
             .map(|i| {
                 let at = self.header(layout::TILES) + i as usize * layout::TILE_WORDS;
                 let w = &self.meta[at..at + layout::TILE_WORDS];
+                let slots = w[layout::TILE_KIND] == layout::KIND_SLOTS;
                 DecodedTile {
                     kind: w[layout::TILE_KIND],
                     start: w[layout::TILE_START] as usize,
                     keys: w[layout::TILE_KEYS] as usize,
                     whole: w[layout::TILE_WHOLE_LO] as usize..w[layout::TILE_WHOLE_HI] as usize,
-                    position: i64::from(w[layout::TILE_POSITION]),
+                    position: if slots { 0 } else { i64::from(w[layout::TILE_POSITION]) },
+                    first_row: if slots { w[layout::TILE_FIRST_ROW] as usize } else { 0 },
                     full: w[layout::TILE_FULL] == 1,
                     key_base: i64::from(w[layout::TILE_KEY_BASE]),
                 }
@@ -128,12 +131,15 @@ impl Decoded<'_> {
 
     /// Visibility as of an edge tile, whether or not the tile says that no mask is needed.
     fn sees_masked(&self, row: usize, tile: &DecodedTile, j: usize) -> bool {
-        let whole = tile.whole.contains(&(row % self.tiling.q_tile()))
+        let in_tile = row % self.tiling.q_tile();
+        let computed = tile.kind != layout::KIND_SLOTS
+            || (tile.first_row..tile.first_row + self.tiling.slot_rows()).contains(&in_tile);
+        let whole = tile.whole.contains(&in_tile)
             && mask::in_window(self.row(layout::POSITION, row), tile.position + j as i64, self.window);
         let (number, own_key) = (tile.key_base + j as i64, self.row(layout::OWN_KEY, row));
         let own = (self.row(layout::OWN_START, row)..=own_key).contains(&number)
             && mask::in_window(own_key, number, self.window);
-        j < tile.keys && (whole || own)
+        j < tile.keys && computed && (whole || own)
     }
 
     /// What every row of the bucket sees, in the order of the visits.
@@ -297,7 +303,8 @@ proptest! {
                 };
                 prop_assert_eq!((kind, tile.start, tile.keys), (word.kind, word.start, word.keys));
                 prop_assert_eq!(tile.whole_rows, (word.whole.start, word.whole.end));
-                prop_assert_eq!((tile.position as i64, tile.full), (word.position, word.full));
+                prop_assert_eq!((tile.position as i64, tile.first_row), (word.position, word.first_row));
+                prop_assert_eq!(tile.full, word.full);
                 if tile.full { full += 1 } else { edge += 1 }
                 let real = q_tile * q..((q_tile + 1) * q).min(batch.total_tokens);
                 let used = real.clone().any(|row| (0..tile.keys).any(|j| decoded.sees(row, word, j)));

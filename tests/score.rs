@@ -41,7 +41,12 @@ impl Hashing {
         let q_tile = plan.bucket().q_tile;
         let token = |at: usize| (pass.token_ids()[at], plan.positions()[at]);
         let mut seen = Vec::new();
-        for Tile { source, start, keys, whole_rows: (lo, hi), .. } in plan.tiles(row / q_tile) {
+        for Tile { source, start, keys, whole_rows: (lo, hi), first_row, .. } in plan.tiles(row / q_tile) {
+            let computed = source != TileSource::Slots
+                || (first_row..first_row + plan.tiling().slot_rows()).contains(&(row % q_tile));
+            if !computed {
+                continue;
+            }
             for j in 0..keys {
                 let (number, key) = match source {
                     TileSource::Pages => {

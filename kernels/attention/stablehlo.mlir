@@ -10,14 +10,19 @@ meta: the planner's words. Scores are [kv_heads, q_tile, group, keys], so K and 
 Invariants.
 - The keys that a row sees in a tile are an interval [lo, hi): all keys of a shared tile, or from the row's own
   segment start to the row itself. Everything else gets probability exactly 0.
+- A slot tile computes only the rows that own its slots; a row below the entry's first is another entry's.
 - A key behind the tile's key count is nobody's: its V is replaced by 0, since 0 x NaN is NaN.
 - A row that sees nothing gives 0.
 - Arithmetic is f32 whatever the dtype; the result is rounded once.
 #}
 {%- set rows = q_tile * group %}
 {%- set f = "f32" %}
-{%- set stat = "tensor<" ~ kv_heads ~ "x" ~ q_tile ~ "x" ~ group ~ "xf32>" %}
-{%- set accum = "tensor<" ~ kv_heads ~ "x" ~ rows ~ "x" ~ head_dim ~ "xf32>" %}
+{%- macro stat_of(n) %}tensor<{{ kv_heads }}x{{ n }}x{{ group }}xf32>{% endmacro %}
+{%- macro accum_of(n) %}tensor<{{ kv_heads }}x{{ n * group }}x{{ head_dim }}xf32>{% endmacro %}
+{%- set stat = stat_of(q_tile) %}
+{%- set accum = accum_of(q_tile) %}
+{#- Tokens that a slot tile computes: those that own its slots, at most one a slot. #}
+{%- set owners = [own_tile, q_tile] | min %}
 {%- set kv_tile_t = "tensor<" ~ kv_heads ~ "x" ~ kv_tile ~ "x" ~ head_dim ~ "xf32>" %}
 {%- set out_t = "tensor<" ~ tokens ~ "x" ~ q_heads ~ "x" ~ head_dim ~ "x" ~ dtype ~ ">" %}
 {%- set new_t = "tensor<" ~ tokens ~ "x" ~ kv_heads ~ "x" ~ head_dim ~ "x" ~ dtype ~ ">" %}
@@ -50,20 +55,24 @@ Invariants.
         %{{ p }}_heads = stablehlo.transpose %{{ p }}_rows, dims = [1, 0, 2] : (tensor<{{ keys }}x{{ kv_heads }}x{{ head_dim }}x{{ dtype }}>) -> tensor<{{ kv_heads }}x{{ keys }}x{{ head_dim }}x{{ dtype }}>
         {{- widen(p, p ~ "_heads", kv_heads ~ "x" ~ keys ~ "x" ~ head_dim) }}
 {%- endmacro %}
-{#- One online-softmax step over `keys` keys %{p}_k, %{p}_v; leaves %{p}_m, %{p}_l, %{p}_acc. #}
-{%- macro step(p, keys) %}
-        {%- set mask_i = "tensor<" ~ q_tile ~ "x" ~ keys ~ "xi32>" %}
-        {%- set mask_b = "tensor<" ~ q_tile ~ "x" ~ keys ~ "xi1>" %}
-        {%- set sees_t = "tensor<" ~ kv_heads ~ "x" ~ q_tile ~ "x" ~ group ~ "x" ~ keys ~ "xi1>" %}
-        {%- set score_t = "tensor<" ~ kv_heads ~ "x" ~ q_tile ~ "x" ~ group ~ "x" ~ keys ~ "xf32>" %}
-        {%- set flat_t = "tensor<" ~ kv_heads ~ "x" ~ rows ~ "x" ~ keys ~ "xf32>" %}
+{#- One online-softmax step of `n` tokens %{q}, whose state is %{m}, %{l}, %{acc} and who see [%{lo}, %{hi}), over
+`keys` keys %{p}_k, %{p}_v; leaves %{p}_m, %{p}_l, %{p}_acc. #}
+{%- macro step(p, keys, n, q, lo, hi, m, l, acc) %}
+        {%- set rows_t = "tensor<" ~ n ~ "xi32>" %}
+        {%- set stat = stat_of(n) %}
+        {%- set accum = accum_of(n) %}
+        {%- set mask_i = "tensor<" ~ n ~ "x" ~ keys ~ "xi32>" %}
+        {%- set mask_b = "tensor<" ~ n ~ "x" ~ keys ~ "xi1>" %}
+        {%- set sees_t = "tensor<" ~ kv_heads ~ "x" ~ n ~ "x" ~ group ~ "x" ~ keys ~ "xi1>" %}
+        {%- set score_t = "tensor<" ~ kv_heads ~ "x" ~ n ~ "x" ~ group ~ "x" ~ keys ~ "xf32>" %}
+        {%- set flat_t = "tensor<" ~ kv_heads ~ "x" ~ n * group ~ "x" ~ keys ~ "xf32>" %}
         {%- set kv_t = "tensor<" ~ kv_heads ~ "x" ~ keys ~ "x" ~ head_dim ~ "xf32>" %}
         {%- set kv_i = "tensor<" ~ kv_heads ~ "x" ~ keys ~ "x" ~ head_dim ~ "xi32>" %}
         {%- set kv_b = "tensor<" ~ kv_heads ~ "x" ~ keys ~ "x" ~ head_dim ~ "xi1>" %}
         // Who sees what.
         %{{ p }}_key = stablehlo.iota dim = 1 : {{ mask_i }}
-        %{{ p }}_lo = stablehlo.broadcast_in_dim %lo, dims = [0] : ({{ rows_t }}) -> {{ mask_i }}
-        %{{ p }}_hi = stablehlo.broadcast_in_dim %hi, dims = [0] : ({{ rows_t }}) -> {{ mask_i }}
+        %{{ p }}_lo = stablehlo.broadcast_in_dim %{{ lo }}, dims = [0] : ({{ rows_t }}) -> {{ mask_i }}
+        %{{ p }}_hi = stablehlo.broadcast_in_dim %{{ hi }}, dims = [0] : ({{ rows_t }}) -> {{ mask_i }}
         %{{ p }}_from = stablehlo.compare GE, %{{ p }}_key, %{{ p }}_lo : ({{ mask_i }}, {{ mask_i }}) -> {{ mask_b }}
         %{{ p }}_upto = stablehlo.compare LT, %{{ p }}_key, %{{ p }}_hi : ({{ mask_i }}, {{ mask_i }}) -> {{ mask_b }}
         %{{ p }}_sees = stablehlo.and %{{ p }}_from, %{{ p }}_upto : {{ mask_b }}
@@ -75,7 +84,7 @@ Invariants.
         %{{ p }}_v0 = stablehlo.constant dense<0.0> : {{ kv_t }}
         %{{ p }}_vsafe = stablehlo.select %{{ p }}_vlive, %{{ p }}_v, %{{ p }}_v0 : {{ kv_b }}, {{ kv_t }}
         // Scores.
-        %{{ p }}_qk = stablehlo.dot_general %q_tile, %{{ p }}_k, batching_dims = [0] x [0], contracting_dims = [2] x [2] : ({{ accum }}, {{ kv_t }}) -> {{ flat_t }}
+        %{{ p }}_qk = stablehlo.dot_general %{{ q }}, %{{ p }}_k, batching_dims = [0] x [0], contracting_dims = [2] x [2] : ({{ accum }}, {{ kv_t }}) -> {{ flat_t }}
         %{{ p }}_s = stablehlo.reshape %{{ p }}_qk : ({{ flat_t }}) -> {{ score_t }}
         {%- if soft_cap %}
         %{{ p }}_cap = stablehlo.constant dense<{{ soft_cap }}> : {{ score_t }}
@@ -90,22 +99,22 @@ Invariants.
         %{{ p }}_seen = stablehlo.select %{{ p }}_mask, %{{ score }}, %{{ p }}_hidden : {{ sees_t }}, {{ score_t }}
         // Online softmax.
         %{{ p }}_max = stablehlo.reduce(%{{ p }}_seen init: %neg_inf) applies stablehlo.maximum across dimensions = [3] : ({{ score_t }}, tensor<f32>) -> {{ stat }}
-        %{{ p }}_m = stablehlo.maximum %m, %{{ p }}_max : {{ stat }}
+        %{{ p }}_m = stablehlo.maximum %{{ m }}, %{{ p }}_max : {{ stat }}
         %{{ p }}_mb = stablehlo.broadcast_in_dim %{{ p }}_m, dims = [0, 1, 2] : ({{ stat }}) -> {{ score_t }}
         %{{ p }}_d = stablehlo.subtract %{{ p }}_seen, %{{ p }}_mb : {{ score_t }}
         // exp(-inf) is exactly 0: hidden keys drop out of sums without a trace.
         %{{ p }}_p = stablehlo.exponential %{{ p }}_d : {{ score_t }}
-        %{{ p }}_old = stablehlo.subtract %m, %{{ p }}_m : {{ stat }}
+        %{{ p }}_old = stablehlo.subtract %{{ m }}, %{{ p }}_m : {{ stat }}
         %{{ p }}_alpha = stablehlo.exponential %{{ p }}_old : {{ stat }}
         %{{ p }}_sum = stablehlo.reduce(%{{ p }}_p init: %zero) applies stablehlo.add across dimensions = [3] : ({{ score_t }}, tensor<f32>) -> {{ stat }}
-        %{{ p }}_lold = stablehlo.multiply %l, %{{ p }}_alpha : {{ stat }}
+        %{{ p }}_lold = stablehlo.multiply %{{ l }}, %{{ p }}_alpha : {{ stat }}
         %{{ p }}_l = stablehlo.add %{{ p }}_lold, %{{ p }}_sum : {{ stat }}
         // Result so far.
         %{{ p }}_pr = stablehlo.reshape %{{ p }}_p : ({{ score_t }}) -> {{ flat_t }}
         %{{ p }}_pv = stablehlo.dot_general %{{ p }}_pr, %{{ p }}_vsafe, batching_dims = [0] x [0], contracting_dims = [2] x [1] : ({{ flat_t }}, {{ kv_t }}) -> {{ accum }}
-        %{{ p }}_ar = stablehlo.reshape %{{ p }}_alpha : ({{ stat }}) -> tensor<{{ kv_heads }}x{{ rows }}xf32>
-        %{{ p }}_ab = stablehlo.broadcast_in_dim %{{ p }}_ar, dims = [0, 1] : (tensor<{{ kv_heads }}x{{ rows }}xf32>) -> {{ accum }}
-        %{{ p }}_aold = stablehlo.multiply %acc, %{{ p }}_ab : {{ accum }}
+        %{{ p }}_ar = stablehlo.reshape %{{ p }}_alpha : ({{ stat }}) -> tensor<{{ kv_heads }}x{{ n * group }}xf32>
+        %{{ p }}_ab = stablehlo.broadcast_in_dim %{{ p }}_ar, dims = [0, 1] : (tensor<{{ kv_heads }}x{{ n * group }}xf32>) -> {{ accum }}
+        %{{ p }}_aold = stablehlo.multiply %{{ acc }}, %{{ p }}_ab : {{ accum }}
         %{{ p }}_acc = stablehlo.add %{{ p }}_aold, %{{ p }}_pv : {{ accum }}
 {%- endmacro %}
 func.func private @{{ name }}(%q: {{ out_t }}, %k: {{ new_t }}, %v: {{ new_t }}, %kv_pages: {{ pages_t }}, %meta: tensor<{{ meta_words }}xi32>) -> {{ out_t }} {
@@ -202,8 +211,35 @@ func.func private @{{ name }}(%q: {{ out_t }}, %k: {{ new_t }}, %v: {{ new_t }},
         %slot_tokens = stablehlo.dynamic_slice %meta, %slots_from, sizes = [{{ own_tile }}] : (tensor<{{ meta_words }}xi32>, tensor<i32>) -> tensor<{{ own_tile }}xi32>
         {{- take_rows("slot_k", "k", "slot_tokens", own_tile) }}
         {{- take_rows("slot_v", "v", "slot_tokens", own_tile) }}
-        {{- step("slot", own_tile) }}
+        {%- if owners == q_tile %}
+        {{- step("slot", own_tile, q_tile, "q_tile", "lo", "hi", "m", "l", "acc") }}
         stablehlo.return %slot_m, %slot_l, %slot_acc : {{ stat }}, {{ stat }}, {{ accum }}
+        {%- else %}
+        // Only the owners' rows; the slice may begin before the first of them.
+        {%- set few = "tensor<" ~ owners ~ "xi32>" %}
+        %last_row = stablehlo.constant dense<{{ q_tile - owners }}> : tensor<i32>
+        %slot_row = stablehlo.minimum %tile_position, %last_row : tensor<i32>
+        %c_group = stablehlo.constant dense<{{ group }}> : tensor<i32>
+        %slot_row_q = stablehlo.multiply %slot_row, %c_group : tensor<i32>
+        %own_q = stablehlo.dynamic_slice %q_tile, %c0, %slot_row_q, %c0, sizes = [{{ kv_heads }}, {{ owners * group }}, {{ head_dim }}] : ({{ accum }}, tensor<i32>, tensor<i32>, tensor<i32>) -> {{ accum_of(owners) }}
+        %own_acc = stablehlo.dynamic_slice %acc, %c0, %slot_row_q, %c0, sizes = [{{ kv_heads }}, {{ owners * group }}, {{ head_dim }}] : ({{ accum }}, tensor<i32>, tensor<i32>, tensor<i32>) -> {{ accum_of(owners) }}
+        {%- for x in ["m", "l"] %}
+        %own_{{ x }} = stablehlo.dynamic_slice %{{ x }}, %c0, %slot_row, %c0, sizes = [{{ kv_heads }}, {{ owners }}, {{ group }}] : ({{ stat }}, tensor<i32>, tensor<i32>, tensor<i32>) -> {{ stat_of(owners) }}
+        {%- endfor %}
+        {%- for x in ["row", "lo", "hi"] %}
+        %few_{{ x }} = stablehlo.dynamic_slice %{{ x }}, %slot_row, sizes = [{{ owners }}] : ({{ rows_t }}, tensor<i32>) -> {{ few }}
+        {%- endfor %}
+        %few_first = stablehlo.broadcast_in_dim %tile_position, dims = [] : (tensor<i32>) -> {{ few }}
+        %few_owns = stablehlo.compare GE, %few_row, %few_first : ({{ few }}, {{ few }}) -> tensor<{{ owners }}xi1>
+        %few_none = stablehlo.constant dense<0> : {{ few }}
+        %few_end = stablehlo.select %few_owns, %few_hi, %few_none : tensor<{{ owners }}xi1>, {{ few }}
+        {{- step("slot", own_tile, owners, "own_q", "few_lo", "few_end", "own_m", "own_l", "own_acc") }}
+        %slot_acc_all = stablehlo.dynamic_update_slice %acc, %slot_acc, %c0, %slot_row_q, %c0 : ({{ accum }}, {{ accum_of(owners) }}, tensor<i32>, tensor<i32>, tensor<i32>) -> {{ accum }}
+        {%- for x in ["m", "l"] %}
+        %slot_{{ x }}_all = stablehlo.dynamic_update_slice %{{ x }}, %slot_{{ x }}, %c0, %slot_row, %c0 : ({{ stat }}, {{ stat_of(owners) }}, tensor<i32>, tensor<i32>, tensor<i32>) -> {{ stat }}
+        {%- endfor %}
+        stablehlo.return %slot_m_all, %slot_l_all, %slot_acc_all : {{ stat }}, {{ stat }}, {{ accum }}
+        {%- endif %}
       }, {
         %is_pages = stablehlo.compare EQ, %kind, %kind_pages : (tensor<i32>, tensor<i32>) -> tensor<i1>
         %run:2 = "stablehlo.if"(%is_pages) ({
@@ -227,7 +263,7 @@ func.func private @{{ name }}(%q: {{ out_t }}, %k: {{ new_t }}, %v: {{ new_t }},
         }) : (tensor<i1>) -> ({{ kv_tile_t }}, {{ kv_tile_t }})
         %run_k = stablehlo.reshape %run#0 : ({{ kv_tile_t }}) -> {{ kv_tile_t }}
         %run_v = stablehlo.reshape %run#1 : ({{ kv_tile_t }}) -> {{ kv_tile_t }}
-        {{- step("run", kv_tile) }}
+        {{- step("run", kv_tile, q_tile, "q_tile", "lo", "hi", "m", "l", "acc") }}
         stablehlo.return %run_m, %run_l, %run_acc : {{ stat }}, {{ stat }}, {{ accum }}
       }) : (tensor<i1>) -> ({{ stat }}, {{ stat }}, {{ accum }})
       %i_next = stablehlo.add %i, %c1 : tensor<i32>

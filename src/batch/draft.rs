@@ -286,18 +286,20 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Tiles over the slots that rows of the query tile own, all groups together.
+    /// Tiles over the slots that rows of the query tile own, all groups together. An entry's owners lie within
+    /// `slot_rows`, so that a kernel need not compute the others; a long segment between them makes two entries.
     fn slot_tiles(&mut self, tile_rows: &Range<usize>) {
         let own_tile = self.tiling.own_tile();
+        let slot_rows = self.tiling.slot_rows();
         let own_key = layout::HEADER + layout::OWN_KEY * self.rows;
-        let mut last = None;
+        let (mut tile, mut rows_end) = (usize::MAX, 0);
         for row in tile_rows.clone() {
             let Some(slot) = (self.meta[own_key + row] as usize).checked_sub(self.rows) else { continue };
             let first = slot & !(own_tile - 1); // a power of two; a division a row would be half of all planning
-            if last == Some(first) || slot >= self.short_slots {
+            if (tile == first && row < rows_end) || slot >= self.short_slots {
                 continue;
             }
-            last = Some(first);
+            (tile, rows_end) = (first, row + slot_rows);
             let keys = own_tile.min(self.short_slots - first);
             self.stats.edge_tiles += 1;
             self.tiles.extend_from_slice(&[
@@ -306,7 +308,7 @@ impl<'a> Draft<'a> {
                 keys as i32,
                 0,
                 0,
-                0,
+                (row - tile_rows.start) as i32,
                 0,
                 (self.rows + first) as i32,
             ]);

@@ -45,6 +45,10 @@ pub mod layout {
     pub const TILE_WHOLE_HI: usize = 4;
     /// Tile word: position of key 0.
     pub const TILE_POSITION: usize = 5;
+    /// Tile word of a slot tile, in place of the position: first row that owns a key of this entry. Its owners lie
+    /// within `own_tile` rows from there (within the query tile where runs are aligned); the slot tile's other
+    /// owners have entries of their own.
+    pub const TILE_FIRST_ROW: usize = TILE_POSITION;
     /// Tile word: 1 when no row needs a mask.
     pub const TILE_FULL: usize = 6;
     /// Tile word: key number of key 0; keys of pages have none (a number below every row's own keys).

@@ -84,12 +84,14 @@ impl Plan {
                 layout::KIND_TOKENS => TileSource::Tokens,
                 _ => TileSource::Slots,
             };
+            let slots = source == TileSource::Slots;
             Tile {
                 source,
                 start: w[layout::TILE_START] as usize,
                 keys: w[layout::TILE_KEYS] as usize,
                 whole_rows: (w[layout::TILE_WHOLE_LO] as usize, w[layout::TILE_WHOLE_HI] as usize),
-                position: w[layout::TILE_POSITION] as usize,
+                position: if slots { 0 } else { w[layout::TILE_POSITION] as usize },
+                first_row: if slots { w[layout::TILE_FIRST_ROW] as usize } else { 0 },
                 full: w[layout::TILE_FULL] != 0,
             }
         })

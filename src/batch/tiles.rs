@@ -20,8 +20,10 @@ pub struct Tile {
     pub keys: usize,
     /// Rows that see all of the keys, up to the sliding window.
     pub whole_rows: (usize, usize),
-    /// Position of key 0, for the sliding window of `whole_rows`.
+    /// Position of key 0, for the sliding window of `whole_rows`; 0 for slots.
     pub position: usize,
+    /// First row that owns a key of a slot tile; rows below see none of it here. 0 for other tiles.
+    pub first_row: usize,
     /// Every row sees every key: no masking needed.
     pub full: bool,
 }

@@ -53,6 +53,11 @@ impl Tiling {
         self.own_tile
     }
 
+    /// Rows that an entry over slots covers: as many as a tile has slots, or the query tile where rows lie on lanes.
+    pub fn slot_rows(&self) -> usize {
+        if self.aligned_runs { self.q_tile } else { self.own_tile.min(self.q_tile) }
+    }
+
     /// Whether leads and long segments lie in the slot map too.
     pub fn aligned_runs(&self) -> bool {
         self.aligned_runs
