@@ -6,6 +6,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion};
 use tpu_rpa::batch::{Group, Planner, Tiling};
@@ -136,6 +137,22 @@ fn mask_module(tokens: usize, keys: usize) -> String {
     )
 }
 
+/// Median of dense time over packed time of neighbouring blocks of runs: a machine that drifts slows both. The first
+/// run of a block meets the other's memory and is left out.
+fn block_ratio(dense: &Contender, packed: &Contender) -> Fallible<f64> {
+    let seconds = |c: &Contender| -> Fallible<f64> {
+        black_box(c.run()?);
+        let start = Instant::now();
+        for _ in 0..3 {
+            black_box(c.run()?);
+        }
+        Ok(start.elapsed().as_secs_f64())
+    };
+    let mut ratios = (0..7).map(|_| Ok(seconds(dense)? / seconds(packed)?)).collect::<Fallible<Vec<_>>>()?;
+    ratios.sort_by(f64::total_cmp);
+    Ok(ratios[ratios.len() / 2])
+}
+
 fn tilings() -> Fallible<Vec<Tiling>> {
     let Ok(list) = std::env::var("TPU_RPA_BENCH_TILES") else {
         return Ok(vec![kernels::default_tiling(PAGE_SIZE)?]);
@@ -165,7 +182,6 @@ fn bench(c: &mut Criterion) -> Fallible<()> {
         let expected = dense.run()?[0].to_vec::<f32>()?;
         println!("{name} dense: {:.0} MiB of temporaries", dense.temp_mib());
         group.bench_function("dense", |b| b.iter(|| black_box(dense.run().expect("runs"))));
-        drop(dense);
         for tiling in tilings()? {
             let packed = w.packed(tiling)?;
             let found = packed.run()?[0].to_vec::<f32>()?;
@@ -176,6 +192,10 @@ fn bench(c: &mut Criterion) -> Fallible<()> {
             group.bench_with_input(BenchmarkId::new("packed", id), &packed, |b, p| {
                 b.iter(|| black_box(p.run().expect("runs")));
             });
+            println!(
+                "{name} dense / packed, median of alternating blocks: {:.2}",
+                block_ratio(&dense, &packed)?
+            );
         }
         group.finish();
     }

@@ -14,7 +14,7 @@ use half::bf16;
 use ndarray::{Array3, s};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use tpu_rpa::batch::{Plan, Tiling};
+use tpu_rpa::batch::{Plan, TileSource, Tiling};
 use tpu_rpa::kernels::{self, KernelError};
 use tpu_rpa::reference::{self, Rounding, relative_error};
 use tpu_rpa::runtime::CompileOptions;
@@ -68,6 +68,26 @@ fn agrees_with_the_f64_reference() {
     if let Err(e) = outcome {
         panic!("{e}");
     }
+}
+
+/// Rows of one slot tile that lie far apart: two entries, and the second's rows, moved up to fit the query tile, take
+/// in rows of the first, which must not count twice.
+#[test]
+fn rows_of_a_slot_tile_that_lie_apart_are_counted_once() {
+    let spec = spec(6, 2, 64);
+    let shapes = [(160, 40), (40, 16)].map(|(lead, item)| GroupShape {
+        prefix_len: 0,
+        lead: true,
+        segments: vec![lead, item],
+    });
+    let batch = Batch::new(16, &shapes, 1);
+    let tiling = Tiling::new(256, 512, 64, 16).unwrap();
+    let plan = device::plan(&spec, tiling, &batch);
+    let slots: Vec<_> = plan.tiles(0).filter(|t| t.source == TileSource::Slots).collect();
+    let entries: Vec<_> = slots.iter().map(|t| (t.start, t.first_row)).collect();
+    assert_eq!((plan.tiling().q_tile(), entries), (256, vec![(0, 160), (0, 240)]));
+    let (error, plain) = errors::<f32>(&spec, tiling, &batch, Rounding::F32, 5);
+    assert!(error <= 2.0 * plain + 5e-7, "{error:e}, plain {plain:e}");
 }
 
 fn spec(q_heads: usize, kv_heads: usize, head_dim: usize) -> AttentionSpec {

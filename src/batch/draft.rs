@@ -116,11 +116,11 @@ impl<'a> Draft<'a> {
     /// Fills the row sections and packs short segments into slots.
     ///
     /// A short segment's slots start at a multiple of its length rounded up to a power of two: whatever its
-    /// siblings, its keys fall into the same branch of every reduction over a tile. Leads and long segments
-    /// keep their place in the stream; aligned runs get slots behind the short ones.
+    /// siblings, its keys fall into the same branch of every reduction over a tile; one of several tiles starts with
+    /// a tile. Leads and long segments keep their place in the stream; aligned runs get slots behind the short ones.
     fn rows_and_slots(&mut self) {
         let rows = self.rows;
-        let own_tile = self.tiling.own_tile();
+        let (own_tile, short_segment) = (self.tiling.own_tile(), self.tiling.short_segment());
         let aligned_runs = self.tiling.aligned_runs();
         let (own_start, rest) = self.meta[layout::HEADER..].split_at_mut(rows);
         let (own_key, position) = rest.split_at_mut(rows);
@@ -135,8 +135,9 @@ impl<'a> Draft<'a> {
             for (i, (start, end)) in group.segments().enumerate() {
                 let len = end - start;
                 let lead = group.lead && i == 0;
-                if !lead && len <= own_tile {
-                    place(start, end, rows + take_slots(slots, start..end, len.next_power_of_two()));
+                if !lead && len <= short_segment {
+                    let align = len.next_power_of_two().min(own_tile);
+                    place(start, end, rows + take_slots(slots, start..end, align));
                 } else if aligned_runs {
                     runs.push(start..end);
                 } else {
@@ -238,7 +239,7 @@ impl<'a> Draft<'a> {
         let mut i = *segment_at;
         while i < segments && (g.offsets[i] as usize) < visit.rows.end {
             let (start, end) = (g.offsets[i] as usize, g.offsets[i + 1] as usize);
-            if end - start > self.tiling.own_tile() && !(g.lead && i == 0) {
+            if end - start > self.tiling.short_segment() && !(g.lead && i == 0) {
                 let own = visit.rows.start.max(start)..visit.rows.end.min(end);
                 let position = g.prefix_len + g.lead_end() - g.start();
                 self.run(visit, start..end, own, 0..0, position);
@@ -286,32 +287,39 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Tiles over the slots that rows of the query tile own, all groups together. An entry's owners lie within
-    /// `slot_rows`, so that a kernel need not compute the others; a long segment between them makes two entries.
+    /// Tiles over the slots that rows of the query tile see, all groups together. The rows of an entry lie within
+    /// `slot_rows`, so that a kernel need not compute the others; no row meets a tile in two entries.
     fn slot_tiles(&mut self, tile_rows: &Range<usize>) {
-        let own_tile = self.tiling.own_tile();
-        let slot_rows = self.tiling.slot_rows();
-        let own_key = layout::HEADER + layout::OWN_KEY * self.rows;
-        let (mut tile, mut rows_end) = (usize::MAX, 0);
+        // A power of two; a division a row would be half of all planning.
+        let tile_of = |slot: usize| slot & !(self.tiling.own_tile() - 1);
+        let (own_tile, slot_rows) = (self.tiling.own_tile(), self.tiling.slot_rows());
+        let row_words = |section: usize| layout::HEADER + section * self.rows;
+        let (own_start, own_key) = (row_words(layout::OWN_START), row_words(layout::OWN_KEY));
+        // Rows below `covered` have met every slot tile up to `tile`. Slots ascend with rows.
+        let (mut tile, mut covered) = (0, 0);
         for row in tile_rows.clone() {
             let Some(slot) = (self.meta[own_key + row] as usize).checked_sub(self.rows) else { continue };
-            let first = slot & !(own_tile - 1); // a power of two; a division a row would be half of all planning
-            if (tile == first && row < rows_end) || slot >= self.short_slots {
+            if (tile_of(slot) <= tile && row < covered) || slot >= self.short_slots {
                 continue;
             }
-            (tile, rows_end) = (first, row + slot_rows);
-            let keys = own_tile.min(self.short_slots - first);
-            self.stats.edge_tiles += 1;
-            self.tiles.extend_from_slice(&[
-                layout::KIND_SLOTS,
-                first as i32,
-                keys as i32,
-                0,
-                0,
-                (row - tile_rows.start) as i32,
-                0,
-                (self.rows + first) as i32,
-            ]);
+            covered = row + slot_rows;
+            let segment = self.meta[own_start + row];
+            let starts = &self.meta[own_start + row..own_start + covered.min(tile_rows.end)];
+            let of_segment = starts.partition_point(|&start| start == segment);
+            tile = tile_of(slot + of_segment - 1);
+            for first in (tile_of(segment as usize - self.rows)..=tile).step_by(own_tile) {
+                self.stats.edge_tiles += 1;
+                self.tiles.extend_from_slice(&[
+                    layout::KIND_SLOTS,
+                    first as i32,
+                    own_tile.min(self.short_slots - first) as i32,
+                    0,
+                    0,
+                    (row - tile_rows.start) as i32,
+                    0,
+                    (self.rows + first) as i32,
+                ]);
+            }
         }
     }
 

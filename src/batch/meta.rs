@@ -45,9 +45,8 @@ pub mod layout {
     pub const TILE_WHOLE_HI: usize = 4;
     /// Tile word: position of key 0.
     pub const TILE_POSITION: usize = 5;
-    /// Tile word of a slot tile, in place of the position: first row that owns a key of this entry. Its owners lie
-    /// within `own_tile` rows from there (within the query tile where runs are aligned); the slot tile's other
-    /// owners have entries of their own.
+    /// Tile word of a slot tile, in place of the position: first row of the entry. The rows that it is for lie within
+    /// [`Tiling::slot_rows`](crate::batch::Tiling::slot_rows) rows from there; others meet the tile in other entries.
     pub const TILE_FIRST_ROW: usize = TILE_POSITION;
     /// Tile word: 1 when no row needs a mask.
     pub const TILE_FULL: usize = 6;

@@ -5,7 +5,7 @@ pub enum TileSource {
     Pages,
     /// New tokens in stream order: `kv_tile` keys of a lead or of a long segment.
     Tokens,
-    /// New tokens through the slot map: `own_tile` keys of packed short segments.
+    /// New tokens through the slot map: `own_tile` keys of packed short segments, see [`Tiling::short_segment`](super::Tiling::short_segment).
     Slots,
 }
 
@@ -22,7 +22,8 @@ pub struct Tile {
     pub whole_rows: (usize, usize),
     /// Position of key 0, for the sliding window of `whole_rows`; 0 for slots.
     pub position: usize,
-    /// First row that owns a key of a slot tile; rows below see none of it here. 0 for other tiles.
+    /// First row of an entry over slots, which is for the [`Tiling::slot_rows`](super::Tiling::slot_rows) rows from
+    /// there; the others meet the same slots in other entries. 0 for other tiles.
     pub first_row: usize,
     /// Every row sees every key: no masking needed.
     pub full: bool,

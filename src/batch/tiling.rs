@@ -48,7 +48,7 @@ impl Tiling {
     pub fn kv_tile(&self) -> usize {
         self.kv_tile
     }
-    /// Keys of a tile over packed short segments; a segment of at most this length never straddles two.
+    /// Keys of a tile over packed short segments; a segment lies in as few of these tiles as its length allows.
     pub fn own_tile(&self) -> usize {
         self.own_tile
     }
@@ -56,6 +56,12 @@ impl Tiling {
     /// Rows that an entry over slots covers: as many as a tile has slots, or the query tile where rows lie on lanes.
     pub fn slot_rows(&self) -> usize {
         if self.aligned_runs { self.q_tile } else { self.own_tile.min(self.q_tile) }
+    }
+
+    /// Longest segment that is packed into slots; a longer one is read in tiles of `kv_tile`, mostly empty for one
+    /// that is little longer than `own_tile`.
+    pub fn short_segment(&self) -> usize {
+        if self.aligned_runs { self.own_tile } else { (4 * self.own_tile).min(self.kv_tile) }
     }
 
     /// Whether leads and long segments lie in the slot map too.
