@@ -53,6 +53,22 @@ fn libtpu_accepts_the_label_kernel_for_every_generation() {
 }
 
 #[test]
+fn libtpu_accepts_the_label_softmax_for_every_generation() {
+    let shapes = [
+        ("qwen3-0.6b", 600, 512, 1024, 151_936, LabelSet::Shared(2), DType::Bf16),
+        ("smollm2", 64, 16, 576, 49_152, LabelSet::Shared(2), DType::F32),
+        ("per row", 300, 200, 1024, 5000, LabelSet::PerRow(5), DType::Bf16),
+        ("per row f32", 64, 16, 64, 5000, LabelSet::PerRow(16), DType::F32),
+        ("many labels", 1000, 700, 4096, 20_011, LabelSet::Shared(1000), DType::Bf16),
+    ];
+    let functions = shapes.map(|(name, tokens, rows, hidden, vocab, labels, dtype)| {
+        let spec = LabelLogprobsSpec::new(hidden, vocab, labels, dtype).unwrap();
+        (name, kernels::label_softmax_tpu("labels", &spec, tokens, rows).unwrap())
+    });
+    accepts(&functions);
+}
+
+#[test]
 fn libtpu_accepts_the_kv_write_for_every_generation() {
     let shapes = [
         ("qwen3-0.6b", 8, 128, 128, DType::Bf16, 12_288, 1024),

@@ -14,8 +14,9 @@ use crate::batch::layout;
 pub use error::KernelError;
 pub use function::{Function, TensorType};
 pub use mosaic::{
-    LabelOutput, LabelTiling, attention_mosaic, attention_tpu, kv_write_mosaic, kv_write_tpu,
-    label_logprobs_mosaic, label_logprobs_tpu, label_partials_tpu,
+    LabelOutput, LabelSoftmaxTiling, LabelTiling, attention_mosaic, attention_tpu, kv_write_mosaic,
+    kv_write_tpu, label_logprobs_mosaic, label_logprobs_tpu, label_partials_tpu, label_softmax_mosaic,
+    label_softmax_tpu,
 };
 pub use portable::{attention, kv_write, label_logprobs, label_softmax};
 pub use registry::{Variant, VariantShape, default_tiling, variants};

@@ -9,7 +9,7 @@ use super::params;
 /// Slots at which runs of new keys start, see `Tiling::RUN_ALIGN`.
 const RUN_ALIGN: usize = 16;
 
-const TEMPLATES: [(&str, &str); 10] = [
+const TEMPLATES: [(&str, &str); 12] = [
     ("attention", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/attention/stablehlo.mlir"))),
     ("attention_mosaic", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/attention/mosaic.mlir"))),
     ("attention_tpu", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/attention/tpu.mlir"))),
@@ -31,6 +31,14 @@ const TEMPLATES: [(&str, &str); 10] = [
     (
         "label_softmax",
         include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/label_softmax/stablehlo.mlir")),
+    ),
+    (
+        "label_softmax_mosaic",
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/label_softmax/mosaic.mlir")),
+    ),
+    (
+        "label_softmax_tpu",
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/label_softmax/tpu.mlir")),
     ),
 ];
 
@@ -96,6 +104,21 @@ pub(crate) struct LabelBlocksContext<'a> {
     pub label_rows: usize,
     /// Whether maximum, sum and logits stay apart.
     pub partial: bool,
+}
+
+/// What the Mosaic softmax over labels refers to besides.
+#[derive(Serialize)]
+pub(crate) struct LabelRowsContext<'a> {
+    #[serde(flatten)]
+    pub given: LabelsContext<'a>,
+    /// Whole row blocks.
+    pub padded_rows: usize,
+    pub row_block: usize,
+    /// Labels of a step.
+    pub label_block: usize,
+    pub label_steps: usize,
+    /// Rows of the result, a multiple of 8.
+    pub label_rows: usize,
 }
 
 /// What attention derives from its parameters, and the planner's word layout.
@@ -234,6 +257,20 @@ pub(crate) fn label_logprobs_tpu(
 
 pub(crate) fn label_softmax(context: &LabelsContext<'_>) -> Result<String, minijinja::Error> {
     render("label_softmax", context)
+}
+
+/// The Mosaic kernel's text.
+pub(crate) fn label_softmax_mosaic(context: &LabelRowsContext<'_>) -> Result<String, minijinja::Error> {
+    render("label_softmax_mosaic", context)
+}
+
+/// The function around a Mosaic kernel whose text is `body` in base64.
+pub(crate) fn label_softmax_tpu(
+    context: &LabelRowsContext<'_>,
+    body: &str,
+    vmem_limit: usize,
+) -> Result<String, minijinja::Error> {
+    call("label_softmax_tpu", context, body, vmem_limit)
 }
 
 /// Renders one template; a name that the context lacks is an error, never an empty string.

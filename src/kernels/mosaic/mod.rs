@@ -3,6 +3,7 @@
 mod attention;
 mod kv_write;
 mod label_logprobs;
+mod label_softmax;
 
 use base64::Engine as _;
 
@@ -13,6 +14,7 @@ pub use kv_write::{kv_write_mosaic, kv_write_tpu};
 pub use label_logprobs::{
     LabelOutput, LabelTiling, label_logprobs_mosaic, label_logprobs_tpu, label_partials_tpu,
 };
+pub use label_softmax::{LabelSoftmaxTiling, label_softmax_mosaic, label_softmax_tpu};
 
 /// VMEM that the compiler may give a kernel, in bytes; each device kind has at least 64 MiB.
 const VMEM_LIMIT: usize = 60 << 20;
