@@ -3,35 +3,37 @@
 
 #[path = "common/mod.rs"]
 mod common;
-#[path = "common/mosaic.rs"]
+#[path = "common/mosaic/mod.rs"]
 mod mosaic;
 
-use common::{Batch, Element, GroupShape, Random, Tensors, batches, specs};
+use common::{
+    Batch, Element, Errors, GroupShape, QueryIn, Random, Scene, Tensors, batches, bits, cases, property,
+    specs,
+};
 use half::bf16;
-use mosaic::MosaicAttention;
-use ndarray::s;
+use mosaic::{MosaicAttention, mosaic_plan, mosaic_tiling};
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
-use tpu_rpa::batch::{Plan, Planner, Tiling};
+use tpu_rpa::batch::Tiling;
 use tpu_rpa::emulator::{self, DmaPolicy, GridOrder, ReductionOrder, RunOptions};
-use tpu_rpa::reference::{self, Rounding, relative_error};
+use tpu_rpa::reference::Rounding;
 use tpu_rpa::spec::{AttentionSpec, DType};
 
-fn plan(spec: &AttentionSpec, tiling: Tiling, batch: &Batch) -> Plan {
-    Planner::new(spec.page_size(), batch.pool_pages, tiling)
-        .unwrap()
-        .with_sliding_window(spec.sliding_window())
-        .plan(batch.total_tokens, &batch.groups())
-        .unwrap()
-}
+/// One rounding to bf16, relative.
+const BF16_ROUNDING: f64 = 1.0 / 256.0;
 
-/// Least query tile whose rows fill lanes.
-fn q_tile(spec: &AttentionSpec) -> usize {
-    let mut q = 8;
-    while !(q * spec.group_size()).is_multiple_of(128) {
-        q *= 2;
+/// Runs a batch, counts its tiles, and holds the result against f64.
+fn agrees(
+    spec: &AttentionSpec,
+    tiling: Tiling,
+    batch: &Batch,
+    options: &RunOptions,
+    seed: u64,
+) -> Result<(), String> {
+    match spec.dtype() {
+        DType::F32 => errors::<f32>(spec, tiling, batch, Rounding::F32, options, seed)
+            .check(1e-6 * common::score_size(spec)),
+        _ => errors::<bf16>(spec, tiling, batch, Rounding::Bf16Operands, options, seed).check(BF16_ROUNDING),
     }
-    q
 }
 
 fn errors<E: Element + emulator::Element>(
@@ -41,8 +43,8 @@ fn errors<E: Element + emulator::Element>(
     rounding: Rounding,
     options: &RunOptions,
     seed: u64,
-) -> (f64, f64) {
-    let plan = plan(spec, tiling, batch);
+) -> Errors {
+    let plan = mosaic_plan(spec, tiling, batch);
     let tensors = Tensors::<E>::random(spec, batch, plan.bucket().tokens, seed);
     let (found, outcome) = MosaicAttention::new(spec, &plan, &tensors).run(options);
     let stats = plan.stats();
@@ -53,60 +55,70 @@ fn errors<E: Element + emulator::Element>(
         stats.edge_tiles,
         "edge tiles visited"
     );
-    let groups = batch.groups();
-    let exact = reference::attention(spec, &tensors.inputs(), &groups);
-    let plain = reference::attention_rounded(spec, &tensors.inputs(), &groups, rounding);
-    (relative_error(found.view(), exact.view()), relative_error(plain.view(), exact.view()))
+    Errors::new(spec, batch, &tensors, &found, rounding)
 }
 
-#[test]
-fn agrees_with_the_f64_reference() {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|c| c.parse().ok()).unwrap_or(100);
-    let mut runner = TestRunner::new(ProptestConfig {
-        cases,
-        max_shrink_iters: 30,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    });
-    let strategy = specs().prop_flat_map(|spec| {
-        let page_size = spec.page_size();
-        let options = (0..3usize, 0..3usize, any::<bool>(), any::<u64>());
-        (Just(spec), 0..=1usize, 4..=7u32, batches(page_size), options)
-    });
-    let outcome = runner.run(&strategy, |(spec, more, own, batch, (dma, grid, tree, seed))| {
-        let kv_tile = (1usize << own).next_multiple_of(spec.page_size()) + more * spec.page_size();
-        let tiling =
-            Tiling::new(q_tile(&spec), kv_tile, 1 << own, spec.page_size()).unwrap().with_aligned_runs();
-        let options = RunOptions::default()
+/// A tiling with little tiles, and how a run is ordered.
+fn runs(page_size: usize) -> impl Strategy<Value = (usize, usize, RunOptions, u64)> {
+    let options = (0..3usize, 0..3usize, any::<bool>(), any::<u64>()).prop_map(|(dma, grid, tree, seed)| {
+        RunOptions::default()
             .dma([DmaPolicy::Eager, DmaPolicy::OnWait, DmaPolicy::Random][dma])
             .grid_order([GridOrder::Sequential, GridOrder::Reversed, GridOrder::Permuted][grid])
             .sums(if tree { ReductionOrder::BalancedTree } else { ReductionOrder::Sequential })
-            .seed(seed);
-        let (error, plain, floor) = match spec.dtype() {
-            DType::F32 => {
-                let (e, p) = errors::<f32>(&spec, tiling, &batch, Rounding::F32, &options, seed);
-                (e, p, 1e-6 * common::score_size(&spec))
-            }
-            _ => {
-                let (e, p) = errors::<bf16>(&spec, tiling, &batch, Rounding::Bf16Operands, &options, seed);
-                (e, p, 8e-3)
-            }
-        };
-        prop_assert!(error <= 2.0 * plain + floor, "relative error {error:e}, plain {plain:e}");
-        Ok(())
+            .seed(seed)
     });
-    if let Err(e) = outcome {
-        panic!("{e}");
-    }
+    (0..=1usize, 4..=7u32, options, any::<u64>()).prop_map(move |(more, own, options, seed)| {
+        let own_tile = 1usize << own;
+        (own_tile.next_multiple_of(page_size) + more * page_size, own_tile, options, seed)
+    })
 }
 
-/// Rows of one item, the same whatever the batch around them.
-fn fill_item(tensors: &mut Tensors<bf16>, at: std::ops::Range<usize>, id: u64) {
-    let mut random = Random::new(id);
-    for t in [&mut tensors.q, &mut tensors.k, &mut tensors.v] {
-        let shape = (at.len(), t.shape()[1], t.shape()[2]);
-        t.slice_mut(s![at.clone(), .., ..]).assign(&common::normal::<bf16, _, _>(shape, &mut random));
-    }
+/// Random specs, tilings, batches, orders of DMA, grid and summation; NaN in every byte that no row may see.
+#[test]
+fn agrees_with_the_f64_reference() {
+    let strategy = || {
+        specs().prop_flat_map(|spec| {
+            let page_size = spec.page_size();
+            (Just(spec), batches(page_size), runs(page_size))
+        })
+    };
+    property(cases(800), 30, strategy, |(spec, batch, (kv_tile, own_tile, options, seed))| {
+        let tiling = mosaic_tiling(&spec, kv_tile, own_tile);
+        agrees(&spec, tiling, &batch, &options, seed).map_err(TestCaseError::fail)
+    });
+}
+
+/// Queries with 500 items, most of them shorter than any tile.
+#[test]
+fn agrees_on_five_hundred_items() {
+    let strategy = || {
+        let items = prop::collection::vec(prop_oneof![4 => 1..=3usize, 1 => 0..=8usize], 500);
+        (items, 0..=70usize, any::<bool>(), prop::option::of(1..=80u32), any::<bool>(), runs(16))
+    };
+    let check = |(items, query, in_pages, window, f32, (kv_tile, own_tile, options, seed)): (
+        Vec<usize>,
+        _,
+        _,
+        _,
+        _,
+        _,
+    )| {
+        let dtype = if f32 { DType::F32 } else { DType::Bf16 };
+        let mut spec = AttentionSpec::builder(2, 1, 64).page_size(16).dtype(dtype);
+        if let Some(window) = window {
+            spec = spec.sliding_window(window);
+        }
+        let spec = spec.build().unwrap();
+        let shape = if in_pages {
+            GroupShape { prefix_len: query, lead: false, segments: items }
+        } else {
+            GroupShape { prefix_len: 0, lead: true, segments: [&[query], &items[..]].concat() }
+        };
+        let batch = Batch::new(16, &[shape], seed);
+        agrees(&spec, mosaic_tiling(&spec, kv_tile, own_tile), &batch, &options, seed)
+            .map_err(TestCaseError::fail)
+    };
+    property(cases(800).div_ceil(40), 5, strategy, check);
 }
 
 /// Content, number, order and packing of siblings, query in the pass or in pages, under both orders of summation:
@@ -115,60 +127,31 @@ fn fill_item(tensors: &mut Tensors<bf16>, at: std::ops::Range<usize>, id: u64) {
 fn an_item_keeps_its_bits_in_any_company() {
     let spec = AttentionSpec::builder(4, 2, 64).page_size(16).dtype(DType::Bf16).build().unwrap();
     let tiling = Tiling::new(64, 128, 64, 16).unwrap().with_aligned_runs();
-    let lead = 150;
-    let run = |items: &[(u64, usize)], in_pages: bool, sums: ReductionOrder| {
-        let lens: Vec<usize> = items.iter().map(|i| i.1).collect();
-        let shape = if in_pages {
-            GroupShape { prefix_len: lead, lead: false, segments: lens.clone() }
-        } else {
-            GroupShape { prefix_len: 0, lead: true, segments: [&[lead], &lens[..]].concat() }
-        };
-        let batch = Batch::new(16, &[shape], 3);
-        let plan = plan(&spec, tiling, &batch);
-        let mut tensors = Tensors::<bf16>::random(&spec, &batch, plan.bucket().tokens, 0);
-        let mut query = Tensors::<bf16>::random(&spec, &scoring(lead), lead, 77);
-        fill_item(&mut query, 0..lead, 1);
-        let mut at = 0;
-        if in_pages {
-            for token in 0..lead {
-                let page = batch.groups[0].pages[token / 16] as usize;
-                for (which, rows) in [(0, &query.k), (1, &query.v)] {
-                    let row = rows.slice(s![token, .., ..]);
-                    tensors.kv_pages.slice_mut(s![page, which, .., token % 16, ..]).assign(&row);
-                }
-            }
-        } else {
-            fill_item(&mut tensors, 0..lead, 1);
-            at = lead;
-        }
-        let mut places = Vec::new();
-        for &(id, len) in items {
-            fill_item(&mut tensors, at..at + len, id);
-            places.push(at..at + len);
-            at += len;
-        }
-        let (out, _) = MosaicAttention::new(&spec, &plan, &tensors).run(&RunOptions::default().sums(sums));
-        places.into_iter().map(|p| out.slice(s![p, .., ..]).mapv(f32::to_bits)).collect::<Vec<_>>()
+    let scene = Scene { spec, query: 150, seed: 3 };
+    let run = |items: &[(u64, usize)], query: QueryIn, sums: ReductionOrder| {
+        let batch = scene.batch(items, query);
+        let plan = mosaic_plan(&scene.spec, tiling, &batch);
+        let (tensors, places) = scene.tensors::<bf16>(&batch, items, query, plan.bucket().tokens);
+        let options = RunOptions::default().sums(sums);
+        let (out, _) = MosaicAttention::new(&scene.spec, &plan, &tensors).run(&options);
+        places.into_iter().map(|place| bits(&out, place)).collect::<Vec<_>>()
     };
     let items: Vec<(u64, usize)> = (0..14).map(|i| (100 + i, 1 + (i as usize * 37) % 90)).collect();
     for sums in [ReductionOrder::Sequential, ReductionOrder::BalancedTree] {
-        let first = run(&items, false, sums);
-        for (round, in_pages) in [false, true, false, true].into_iter().enumerate() {
+        let first = run(&items, QueryIn::Pass, sums);
+        for round in 0..8u64 {
+            let query = if round % 2 == 0 { QueryIn::Pass } else { QueryIn::Pages };
             let mut chosen = items.clone();
-            Random::new(round as u64).shuffle(&mut chosen);
-            chosen.truncate(5 + 3 * round);
+            Random::new(round).shuffle(&mut chosen);
+            chosen.truncate(5 + 3 * (round as usize % 4));
             // A stranger in front changes where everything lies.
-            chosen.insert(0, (999 + round as u64, 1 + 7 * round));
-            for (place, bits) in run(&chosen, in_pages, sums).into_iter().enumerate().skip(1) {
+            chosen.insert(0, (999 + round, 1 + 7 * round as usize));
+            for (place, bits) in run(&chosen, query, sums).into_iter().enumerate().skip(1) {
                 let same = items.iter().position(|i| *i == chosen[place]).unwrap();
                 assert_eq!(bits, first[same], "item of {} tokens, {sums:?}", chosen[place].1);
             }
         }
     }
-}
-
-fn scoring(tokens: usize) -> Batch {
-    Batch::new(16, &[GroupShape { prefix_len: 0, lead: false, segments: vec![tokens] }], 1)
 }
 
 /// W1: a query of 2000 and 500 items of 20. Tiles visited against tiles that hold a visible pair, from the plan;
@@ -179,7 +162,7 @@ fn visits_few_more_tiles_than_hold_a_visible_pair() {
     let tiling = Tiling::new(256, 512, 128, 128).unwrap().with_aligned_runs();
     let shape = GroupShape { prefix_len: 0, lead: true, segments: [&[2000][..], &[20; 500]].concat() };
     let batch = Batch::new(128, &[shape], 1);
-    let stats = plan(&spec, tiling, &batch).stats();
+    let stats = mosaic_plan(&spec, tiling, &batch).stats();
     // On the same grid: query tile t sees lead tiles up to its last lead row, and the slot tiles of its items.
     let slots_per_tile = 128 / 32;
     let needed: usize = (0..12_000usize.div_ceil(256))

@@ -1,92 +1,52 @@
-//! The Mosaic label log-probs, executed by the emulator, against the f64 reference.
+//! The Mosaic label kernels, executed by the emulator, against the f64 reference.
 #![cfg(feature = "emulator")]
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "common/mosaic/mod.rs"]
+mod mosaic;
 
-use common::{Element, Random, normal};
+use common::{Element, cases, property};
 use half::bf16;
-use ndarray::{Array2, Axis, s};
-use tpu_rpa::emulator::{self, ElementType, Emulator, Operands, ReductionOrder, RunOptions, Tensor};
+use mosaic::LabelCase;
+use ndarray::Array2;
+use proptest::prelude::*;
+use tpu_rpa::emulator::{self, Emulator, GridOrder, ReductionOrder, RunOptions};
 use tpu_rpa::kernels::{self, KernelError, LabelOutput, LabelTiling};
-use tpu_rpa::reference::{self, Labels, absolute_error};
+use tpu_rpa::reference::absolute_error;
 use tpu_rpa::spec::{DType, LabelLogprobsSpec, LabelSet};
 
-/// Hidden rows to score, an LM head, and labels: those of row `r` are `ids[r]`.
-struct Case<E> {
-    hidden: Array2<E>,
-    lm_head: Array2<E>,
-    rows: Vec<i32>,
-    ids: Array2<i32>,
+fn emulator(text: &str) -> Emulator {
+    let kernel = Emulator::new(text).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(kernel.check_alignment(), [], "the compiler would refuse this");
+    kernel
 }
 
-impl<E: Element + emulator::Element> Case<E> {
-    /// First and last id and a duplicate are among the labels, and none or all rows share them.
-    fn new(rows: usize, hidden: usize, vocab: usize, labels: LabelSet, peak: f32, seed: u64) -> Self {
-        let mut random = Random::new(seed);
-        let tokens = rows + 3;
-        let scaled = |x: E, by: f32| E::from_f32(Into::<f32>::into(x) * by);
-        let hidden_rows = normal::<E, _, _>((tokens, hidden), &mut random).mapv(|x| scaled(x, peak));
-        let lm_head =
-            normal::<E, _, _>((vocab, hidden), &mut random).mapv(|x| scaled(x, (hidden as f32).powf(-0.5)));
-        let picked = (0..rows).map(|_| random.below(tokens) as i32).collect();
-        let n = labels.len();
-        let mut ids = Array2::from_shape_simple_fn((rows, n), || random.below(vocab) as i32);
-        ids[[0, 0]] = 0;
-        ids[[0, n - 1]] = vocab as i32 - 1;
-        if n > 2 {
-            ids[[0, 1]] = 0;
-        }
-        if let LabelSet::Shared(_) = labels {
-            let first = ids.row(0).to_owned();
-            ids.rows_mut().into_iter().for_each(|mut row| row.assign(&first));
-        }
-        Case { hidden: hidden_rows, lm_head, rows: picked, ids }
-    }
+/// Runs the log-prob kernel over tokens `shard` of the vocabulary.
+fn logprobs<E: Element + emulator::Element>(
+    case: &LabelCase<E>,
+    shard: std::ops::Range<usize>,
+    output: LabelOutput,
+    options: &RunOptions,
+) -> Array2<f32> {
+    let (text, operands, tiling) = case.logprobs(shard.clone(), output);
+    let outcome = emulator(&text).run_with(&operands, options).unwrap_or_else(|e| panic!("{e}"));
+    let blocks = shard.len().div_ceil(tiling.vocab_block) * tiling.padded_rows / tiling.row_block;
+    assert_eq!(outcome.report.count("vocab_blocks") as usize, blocks);
+    case.turned(&outcome.outputs[0], output)
+}
 
-    /// Runs the kernel over tokens `shard` of the vocabulary, as the StableHLO function around it does.
-    fn run(&self, shard: std::ops::Range<usize>, output: LabelOutput, sums: ReductionOrder) -> Array2<f32> {
-        let (rows, n) = self.ids.dim();
-        let hidden = self.hidden.ncols();
-        let dtype = if E::TYPE == ElementType::F32 { DType::F32 } else { DType::Bf16 };
-        let spec = LabelLogprobsSpec::new(hidden, shard.len(), LabelSet::PerRow(n), dtype).unwrap();
-        let tiling = LabelTiling::new(&spec, rows, output).unwrap();
-        let first = if output == LabelOutput::Partials { 2 } else { 0 };
-        let mut ids = Array2::from_elem((tiling.label_rows, tiling.padded_rows), -1);
-        ids.slice_mut(s![first..first + n, ..rows]).assign(&self.ids.t().mapv(|id| id - shard.start as i32));
-        let mut picked: Vec<usize> = self.rows.iter().map(|&r| r as usize).collect();
-        picked.resize(tiling.padded_rows, 0);
-        let operands = Operands::new()
-            .input(Tensor::from_array(ids.view()).unwrap())
-            .input(Tensor::from_array(self.hidden.select(Axis(0), &picked).view()).unwrap())
-            .input(Tensor::from_array(self.lm_head.slice(s![shard.clone(), ..])).unwrap())
-            .output(ElementType::F32, &[tiling.label_rows, tiling.padded_rows]);
-        let text =
-            kernels::label_logprobs_mosaic("labels", &spec, self.hidden.nrows(), rows, output).unwrap();
-        let kernel = Emulator::new(&text).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(kernel.check_alignment(), [], "the compiler would refuse this");
-        let outcome = kernel
-            .run_all_policies(&operands, &RunOptions::default().sums(sums))
-            .unwrap_or_else(|e| panic!("{e}"));
-        let blocks = shard.len().div_ceil(tiling.vocab_block) * tiling.padded_rows / tiling.row_block;
-        assert_eq!(outcome.report.count("vocab_blocks") as usize, blocks);
-        let out = outcome.outputs[0].to_array::<f32>().unwrap();
-        let out = out.into_dimensionality::<ndarray::Ix2>().unwrap();
-        out.slice(s![..first + n, ..rows]).t().to_owned()
-    }
+fn whole<E: Element + emulator::Element>(case: &LabelCase<E>, options: &RunOptions) -> Array2<f32> {
+    logprobs(case, 0..case.lm_head.nrows(), LabelOutput::Logprobs, options)
+}
 
-    fn whole(&self, sums: ReductionOrder) -> Array2<f32> {
-        self.run(0..self.lm_head.nrows(), LabelOutput::Logprobs, sums)
-    }
-
-    /// Greatest errors against f64, of the kernel and of a plain f32 evaluation of the same inputs.
-    fn errors(&self, sums: ReductionOrder) -> (f64, f64) {
-        let labels = Labels::PerRow(self.ids.view());
-        let (hidden, head) = (self.hidden.view(), self.lm_head.view());
-        let exact = reference::label_logprobs(hidden, &self.rows, head, labels);
-        let plain = reference::label_logprobs_f32(hidden, &self.rows, head, labels);
-        (absolute_error(self.whole(sums).view(), exact.view()), absolute_error(plain.view(), exact.view()))
-    }
+/// Runs the softmax over labels.
+fn softmax<E: Element + emulator::Element>(case: &LabelCase<E>, options: &RunOptions) -> Array2<f32> {
+    let (text, operands, tiling) = case.softmax();
+    let outcome = emulator(&text).run_with(&operands, options).unwrap_or_else(|e| panic!("{e}"));
+    let steps = tiling.label_steps * tiling.padded_rows / tiling.row_block;
+    assert_eq!(outcome.report.count("label_blocks") as usize, steps);
+    case.turned(&outcome.outputs[0], LabelOutput::Logprobs)
 }
 
 /// Sums of `hidden` products of size `peak` in f32; bf16 inputs are multiplied exactly, so the bound is theirs too.
@@ -95,62 +55,102 @@ fn bound(peak: f32, hidden: usize) -> f64 {
     1e-6 * f64::from(peak) * (hidden as f64).sqrt()
 }
 
+/// Both kernels against f64: within [`bound`], and within twice the error of a plain f32 evaluation.
+fn agree<E: Element + emulator::Element>(
+    case: &LabelCase<E>,
+    peak: f32,
+    options: &RunOptions,
+) -> Result<(), String> {
+    let bound = bound(peak, case.hidden.ncols());
+    for (kernel, (error, plain)) in [
+        ("log-probs", case.logprob_errors(&whole(case, options))),
+        ("softmax", case.softmax_errors(&softmax(case, options))),
+    ] {
+        // A plain evaluation may be exact by luck on a few rows: some units in the last place of a logit besides.
+        let least = bound.min(2.0 * plain + 1e-6 * f64::from(peak.max(1.0)));
+        if error > least {
+            return Err(format!(
+                "{kernel} of {} tokens: off by {error:e}, plain {plain:e}, bound {least:e}",
+                case.lm_head.nrows()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Vocabularies around multiples of the block; one of up to 151,936 tokens in 16.
+fn vocabularies() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        8 => 1000..=2100usize,
+        4 => (1..=4usize, -2..=2i64).prop_map(|(n, by)| (1024 * n as i64 + by) as usize),
+        2 => 1..=300usize,
+        1 => 20_000..=30_000usize,
+        1 => prop::sample::select(vec![32_000usize, 49_152, 50_257, 128_256, 151_643, 151_936]),
+    ]
+}
+
 #[test]
-fn agrees_with_f64_for_any_vocabulary_size() {
-    let cases = [
-        (1, 128, 1000, LabelSet::Shared(1), 1.0),
-        (7, 64, 1023, LabelSet::Shared(5), 1.0),
-        (130, 128, 1024, LabelSet::PerRow(3), 4.0),
-        (33, 128, 1025, LabelSet::PerRow(3), 1.0),
-        (64, 96, 2049, LabelSet::Shared(32), 30.0),
-        (16, 128, 8192, LabelSet::PerRow(9), 3.0),
-        (40, 64, 20_011, LabelSet::PerRow(2), 3.0),
-        (5, 64, 151_936, LabelSet::Shared(2), 3.0),
-    ];
-    for (i, (rows, hidden, vocab, labels, peak)) in cases.into_iter().enumerate() {
+fn agree_with_f64_for_any_vocabulary_size() {
+    let strategy = || {
+        let labels = (1..=32usize, any::<bool>())
+            .prop_map(|(n, shared)| if shared { LabelSet::Shared(n) } else { LabelSet::PerRow(n) });
+        let shape =
+            (prop_oneof![6 => 1..=20usize, 1 => 100..=300usize], prop_oneof![Just(64usize), 1..=200usize]);
+        let order = (any::<bool>(), 0..3usize, any::<u64>());
+        (shape, vocabularies(), labels, 0.1f32..30.0, any::<bool>(), order)
+    };
+    property(cases(400), 20, strategy, |((rows, hidden), vocab, labels, peak, f32, (tree, grid, seed))| {
+        // The reference takes its time.
+        let (rows, hidden) = if vocab > 5000 { (rows.min(3), hidden.min(64)) } else { (rows, hidden) };
+        let options = RunOptions::default()
+            .sums(if tree { ReductionOrder::BalancedTree } else { ReductionOrder::Sequential })
+            .grid_order([GridOrder::Sequential, GridOrder::Reversed, GridOrder::Permuted][grid])
+            .seed(seed);
+        let result = if f32 {
+            agree(&LabelCase::<f32>::new(rows, hidden, vocab, labels, peak, seed), peak, &options)
+        } else {
+            agree(&LabelCase::<bf16>::new(rows, hidden, vocab, labels, peak, seed), peak, &options)
+        };
+        result.map_err(TestCaseError::fail)
+    });
+}
+
+#[test]
+fn more_labels_than_a_block_make_one_softmax() {
+    for labels in [LabelSet::Shared(1000), LabelSet::Shared(200), LabelSet::PerRow(40)] {
+        let case = LabelCase::<bf16>::new(140, 64, 1500, labels, 3.0, 8);
+        let (error, plain) = case.softmax_errors(&softmax(&case, &RunOptions::default()));
+        assert!(error <= 2.0 * plain + 1e-6, "{labels:?}: {error:e}, plain {plain:e}");
+    }
+}
+
+#[test]
+fn a_row_is_scored_alike_in_any_company() {
+    for labels in [LabelSet::PerRow(2), LabelSet::Shared(9)] {
         for sums in [ReductionOrder::Sequential, ReductionOrder::BalancedTree] {
-            let seed = i as u64;
-            for (dtype, (error, plain)) in [
-                ("f32", Case::<f32>::new(rows, hidden, vocab, labels, peak, seed).errors(sums)),
-                ("bf16", Case::<bf16>::new(rows, hidden, vocab, labels, peak, seed).errors(sums)),
-            ] {
-                let bound = bound(peak, hidden);
-                println!(
-                    "{dtype} vocab {vocab} {sums:?}: {error:.1e}, plain f32 {plain:.1e}, bound {bound:.1e}"
-                );
-                assert!(error <= bound, "{dtype} vocab {vocab}: off by {error:e}, bound {bound:e}");
-                assert!(error <= 2.0 * plain + 1e-6, "{dtype} vocab {vocab}: {error:e}, plain {plain:e}");
+            let options = RunOptions::default().sums(sums);
+            let case = LabelCase::<bf16>::new(700, 64, 1500, labels, 2.0, 11);
+            let (all, soft) = (whole(&case, &options), softmax(&case, &options));
+            for at in [0, 383, 384, 699] {
+                let one = case.row(at);
+                for (alone, all) in [(whole(&one, &options), &all), (softmax(&one, &options), &soft)] {
+                    let bits = |row: ndarray::ArrayView1<'_, f32>| row.mapv(f32::to_bits);
+                    assert_eq!(bits(alone.row(0)), bits(all.row(at)), "row {at}, {labels:?}, {sums:?}");
+                }
             }
         }
     }
 }
 
 #[test]
-fn rows_beyond_one_block_are_scored_alike() {
-    let case = Case::<bf16>::new(700, 64, 1500, LabelSet::PerRow(2), 2.0, 11);
-    let all = case.whole(ReductionOrder::Sequential);
-    for at in [0, 383, 384, 699] {
-        let one = Case {
-            hidden: case.hidden.clone(),
-            lm_head: case.lm_head.clone(),
-            rows: vec![case.rows[at]],
-            ids: case.ids.slice(s![at..at + 1, ..]).to_owned(),
-        };
-        let alone = one.whole(ReductionOrder::Sequential);
-        assert_eq!(alone.row(0).mapv(f32::to_bits), all.row(at).mapv(f32::to_bits), "row {at}");
-    }
-}
-
-#[test]
 fn shards_of_a_vocabulary_combine_to_the_whole() {
     let (rows, hidden, vocab, peak) = (20, 128, 3001, 5.0);
-    let case = Case::<bf16>::new(rows, hidden, vocab, LabelSet::PerRow(6), peak, 3);
-    let whole = case.whole(ReductionOrder::Sequential);
+    let case = LabelCase::<bf16>::new(rows, hidden, vocab, LabelSet::PerRow(6), peak, 3);
+    let options = RunOptions::default();
+    let whole = whole(&case, &options);
     for cuts in [vec![0, 1500, 3001], vec![0, 1000, 2024, 3001]] {
-        let parts: Vec<Array2<f32>> = cuts
-            .windows(2)
-            .map(|c| case.run(c[0]..c[1], LabelOutput::Partials, ReductionOrder::Sequential))
-            .collect();
+        let parts: Vec<Array2<f32>> =
+            cuts.windows(2).map(|c| logprobs(&case, c[0]..c[1], LabelOutput::Partials, &options)).collect();
         let combined = Array2::from_shape_fn(whole.dim(), |(r, j)| {
             let max = parts.iter().map(|p| p[[r, 0]]).fold(f32::MIN, f32::max);
             let sum: f32 = parts.iter().map(|p| p[[r, 1]] * (p[[r, 0]] - max).exp()).sum();
@@ -176,10 +176,23 @@ fn logits_of_all_rows_and_tokens_never_exist() {
     assert_eq!((memory.vmem_windows, memory.vmem_scratch), (windows, 2 * 8 * rows * 4));
     let widest = vectors(&text).max().unwrap();
     assert_eq!(widest, tiling.vocab_block * hidden, "the widest value is a block of the LM head");
-    // Outside the kernel: rows gathered and labels, nothing with a vocabulary but the LM head.
-    let function = kernels::label_logprobs_tpu("labels", &spec, 600, rows).unwrap();
-    let vocabularies = function.text().matches(&format!("{vocab}x")).count();
-    assert_eq!(vocabularies, function.text().matches(&format!("tensor<{vocab}x{hidden}xbf16>")).count());
+    // Outside the kernels: rows gathered and labels, nothing with a vocabulary but the LM head.
+    for function in [
+        kernels::label_logprobs_tpu("labels", &spec, 600, rows).unwrap(),
+        kernels::label_softmax_tpu("labels", &spec, 600, rows).unwrap(),
+    ] {
+        let vocabularies = function.text().matches(&format!("{vocab}x")).count();
+        assert_eq!(vocabularies, function.text().matches(&format!("tensor<{vocab}x{hidden}xbf16>")).count());
+    }
+    // The softmax over labels never sees the vocabulary at all.
+    let text = kernels::label_softmax_mosaic("labels", &spec, 600, rows).unwrap();
+    let memory = Emulator::new(&text).unwrap().memory();
+    // Two windows each of rows, label rows of the LM head (padded to a bf16 tile of 16) and results.
+    assert_eq!(
+        (memory.vmem(), vectors(&text).max()),
+        (2 * (rows * hidden * 2 + 16 * hidden * 2 + 8 * rows * 4), Some(rows * hidden))
+    );
+    assert!(!text.contains("151936"));
 }
 
 /// Elements of every vector type in a text.
@@ -206,4 +219,20 @@ fn what_does_not_fit_is_refused_by_name() {
         let spec = LabelLogprobsSpec::new(most, 1000, LabelSet::Shared(2), dtype).unwrap();
         kernels::label_logprobs_tpu("labels", &spec, 10, 10).unwrap_or_else(|e| panic!("{e}"));
     }
+
+    let softmax = |hidden, labels| {
+        let spec = LabelLogprobsSpec::new(hidden, 1000, labels, DType::Bf16).unwrap();
+        kernels::label_softmax_tpu("labels", &spec, 10, 10)
+    };
+    for (hidden, labels, field) in [
+        (80_000, LabelSet::Shared(2), "hidden"),
+        (80_000, LabelSet::PerRow(2), "hidden"),
+        (1024, LabelSet::Shared(30_000), "labels"),
+        (1024, LabelSet::PerRow(30_000), "labels"),
+    ] {
+        let error = softmax(hidden, labels).unwrap_err();
+        let named = matches!(&error, KernelError::Shape { field: f, .. } if *f == field);
+        assert!(named && error.to_string().contains("VMEM"), "{error}");
+    }
+    softmax(1024, LabelSet::Shared(10_000)).unwrap_or_else(|e| panic!("{e}"));
 }

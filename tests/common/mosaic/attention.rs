@@ -1,13 +1,33 @@
-//! Runs the Mosaic attention text in the emulator: what the StableHLO function around it does, on the host.
-#![allow(dead_code)] // each test uses its part
-
 use ndarray::{Array2, Array3, Array4, Axis, s};
-use tpu_rpa::batch::{Plan, layout};
+use tpu_rpa::batch::{Bucket, Plan, Planner, Tiling, layout};
 use tpu_rpa::emulator::{self, ElementType, Emulator, Operands, Outcome, RunOptions};
 use tpu_rpa::kernels;
 use tpu_rpa::spec::{AttentionSpec, DType};
 
-use crate::common::{Element, Tensors};
+use crate::common::{Batch, Element, Tensors};
+
+/// Least query tile whose rows fill lanes.
+pub fn q_tile(spec: &AttentionSpec) -> usize {
+    let mut q = 8;
+    while !(q * spec.group_size()).is_multiple_of(128) {
+        q *= 2;
+    }
+    q
+}
+
+/// A tiling that the Mosaic kernel takes, of the least query tile.
+pub fn mosaic_tiling(spec: &AttentionSpec, kv_tile: usize, own_tile: usize) -> Tiling {
+    Tiling::new(q_tile(spec), kv_tile, own_tile, spec.page_size()).unwrap().with_aligned_runs()
+}
+
+/// The plan of a batch under a tiling with aligned runs.
+pub fn mosaic_plan(spec: &AttentionSpec, tiling: Tiling, batch: &Batch) -> Plan {
+    Planner::new(spec.page_size(), batch.pool_pages, tiling)
+        .unwrap()
+        .with_sliding_window(spec.sliding_window())
+        .plan(batch.total_tokens, &batch.groups())
+        .unwrap()
+}
 
 /// A kernel text that is ready to run, with its operands.
 pub struct MosaicAttention {
@@ -25,16 +45,18 @@ impl MosaicAttention {
         let pool_pages = tensors.kv_pages.shape()[0];
         let text =
             kernels::attention_mosaic("attention", spec, &plan.tiling(), &plan.bucket(), pool_pages).unwrap();
-        Self::of_text(&text, spec, plan, tensors)
+        let emulator = Emulator::new(&text).unwrap_or_else(|e| panic!("{e}"));
+        Self::of_words(emulator, spec, plan.bucket(), plan.meta(), tensors)
     }
 
-    pub fn of_text<E: Element + emulator::Element>(
-        text: &str,
+    /// With a text and planner's words of the caller's.
+    pub fn of_words<E: Element + emulator::Element>(
+        emulator: Emulator,
         spec: &AttentionSpec,
-        plan: &Plan,
+        bucket: Bucket,
+        meta: &[i32],
         tensors: &Tensors<E>,
     ) -> Self {
-        let (meta, bucket) = (plan.meta(), plan.bucket());
         let (tokens, group, kv_heads, dim) =
             (bucket.tokens, spec.group_size(), spec.kv_heads(), spec.head_dim());
         let behind = layout::HEADER + layout::ROW_SECTIONS * tokens;
@@ -65,16 +87,20 @@ impl MosaicAttention {
             .input(emulator::Tensor::from_array(tensors.kv_pages.view()).unwrap())
             .input(emulator::Tensor::from_array(new_kv.view()).unwrap())
             .output(element, &[kv_heads, tokens * group, dim]);
-        let emulator = Emulator::new(text).unwrap_or_else(|e| panic!("{e}"));
         MosaicAttention { emulator, operands, shape: (tokens, kv_heads, group, dim) }
     }
 
     pub fn run(&self, options: &RunOptions) -> (Array3<f32>, Outcome) {
-        let outcome = self.emulator.run_with(&self.operands, options).unwrap_or_else(|e| panic!("{e}"));
+        self.try_run(options).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// [`run`](Self::run) for kernels that may be wrong.
+    pub fn try_run(&self, options: &RunOptions) -> emulator::Result<(Array3<f32>, Outcome)> {
+        let outcome = self.emulator.run_with(&self.operands, options)?;
         let (tokens, kv_heads, group, dim) = self.shape;
         let out =
             Array4::from_shape_vec((kv_heads, tokens, group, dim), outcome.outputs[0].to_f32()).unwrap();
         let out = out.permuted_axes([1, 0, 2, 3]).as_standard_layout().into_owned();
-        (out.into_shape_with_order((tokens, kv_heads * group, dim)).unwrap(), outcome)
+        Ok((out.into_shape_with_order((tokens, kv_heads * group, dim)).unwrap(), outcome))
     }
 }

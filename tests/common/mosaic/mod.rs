@@ -1,0 +1,10 @@
+//! Runs the Mosaic texts in the emulator: what the StableHLO functions around them do, on the host.
+#![allow(dead_code, unused_imports, unreachable_pub)] // each test uses its part
+
+mod attention;
+mod kv_write;
+mod labels;
+
+pub use attention::{MosaicAttention, mosaic_plan, mosaic_tiling, q_tile};
+pub use kv_write::{Bits, KvWriteCase};
+pub use labels::LabelCase;

@@ -1,0 +1,181 @@
+//! The functions for TPU against the portable kernels, on the same inputs: what is around the custom call runs on the PJRT
+//! device, the Mosaic text in the emulator.
+#![cfg(all(feature = "emulator", feature = "runtime"))]
+
+#[path = "common/mod.rs"]
+mod common;
+#[path = "common/device.rs"]
+mod device;
+#[path = "common/mosaic/mod.rs"]
+mod mosaic;
+#[path = "common/tpu_function.rs"]
+mod tpu_function;
+
+use common::{Batch, Errors, GroupShape, Tensors};
+use device::{DeviceElement, client};
+use half::bf16;
+use mosaic::{Bits, KvWriteCase, LabelCase, mosaic_plan, mosaic_tiling};
+use ndarray::{Array, Array2, Array3, ArrayView, Dimension};
+use tpu_function::TpuFunction;
+use tpu_rpa::batch::Tiling;
+use tpu_rpa::emulator::{self, RunOptions, Tensor};
+use tpu_rpa::kernels::{self, Function};
+use tpu_rpa::reference::{Rounding, absolute_error, relative_error};
+use tpu_rpa::spec::{AttentionSpec, DType, LabelSet};
+
+fn tensor<E: emulator::Element, D: Dimension>(array: ArrayView<'_, E, D>) -> Tensor {
+    Tensor::from_array(array).unwrap()
+}
+
+fn ints(words: &[i32]) -> Tensor {
+    Tensor::new(&[words.len()], words.to_vec()).unwrap()
+}
+
+/// A function for TPU.
+fn on_tpu(function: &Function, inputs: &[Tensor]) -> Tensor {
+    let run = TpuFunction::new(function.text()).and_then(|f| f.run(client(), inputs, &RunOptions::default()));
+    run.unwrap_or_else(|e| panic!("{}: {e}", function.name())).0
+}
+
+/// A portable function.
+fn portable(function: &Function, inputs: &[Tensor]) -> Tensor {
+    let outputs = tpu_function::execute(client(), &function.module(), inputs);
+    outputs.unwrap_or_else(|e| panic!("{}: {e}", function.name())).remove(0)
+}
+
+fn attention_agrees<E: DeviceElement + emulator::Element>(
+    spec: &AttentionSpec,
+    batch: &Batch,
+    rounding: Rounding,
+    luck: f64,
+) {
+    let tiling = mosaic_tiling(spec, 128, 64);
+    let plan = mosaic_plan(spec, tiling, batch);
+    let tensors = Tensors::<E>::random(spec, batch, plan.bucket().tokens, 9);
+    let pool_pages = batch.pool_pages.max(1);
+    let function = kernels::attention_tpu("attention", spec, &tiling, &plan.bucket(), pool_pages).unwrap();
+    let inputs = [
+        tensor(tensors.q.view()),
+        tensor(tensors.k.view()),
+        tensor(tensors.v.view()),
+        tensor(tensors.kv_pages.view()),
+        ints(plan.meta()),
+    ];
+    let found = Array3::from_shape_vec(tensors.q.raw_dim(), on_tpu(&function, &inputs).to_f32()).unwrap();
+    let errors = Errors::new(spec, batch, &tensors, &found, rounding);
+    errors.check(luck).unwrap_or_else(|e| panic!("{spec:?}: {e}"));
+
+    // The portable kernel takes a plan of its own, over a bucket of its own.
+    let tiling = Tiling::new(128, 128, 64, spec.page_size()).unwrap();
+    let plan = device::plan(spec, tiling, batch);
+    let rows = plan.bucket().tokens;
+    let fit = |x: &Array3<E>| {
+        let mut fitted = Array::from_elem((rows, x.dim().1, x.dim().2), E::from_f32(f32::NAN));
+        let live = ndarray::s![..batch.total_tokens, .., ..];
+        fitted.slice_mut(live).assign(&x.slice(live));
+        fitted
+    };
+    let tensors = Tensors {
+        q: fit(&tensors.q),
+        k: fit(&tensors.k),
+        v: fit(&tensors.v),
+        kv_pages: tensors.kv_pages.clone(),
+    };
+    let portable = device::attention(spec, &plan, &tensors).mapv(|x| f64::from(Into::<f32>::into(x)));
+    let live = ndarray::s![..batch.total_tokens, .., ..];
+    let apart = relative_error(found.slice(live), portable.slice(live));
+    println!("{spec:?}: {apart:.1e} from the portable kernel, {:.1e} from f64", errors.kernel);
+    assert!(apart <= 4.0 * errors.plain + 2.0 * luck, "{spec:?}: {apart:e} from the portable kernel");
+}
+
+#[test]
+fn attention() {
+    let shapes = [
+        GroupShape { prefix_len: 300, lead: true, segments: vec![40, 20, 1, 0, 33] },
+        GroupShape { prefix_len: 0, lead: true, segments: vec![150, 3, 3, 90] },
+        GroupShape { prefix_len: 17, lead: false, segments: vec![1] },
+    ];
+    let specs = [
+        AttentionSpec::builder(2, 2, 64).page_size(16),
+        AttentionSpec::builder(4, 2, 128).page_size(128),
+        AttentionSpec::builder(3, 1, 64).page_size(16).sliding_window(33),
+        AttentionSpec::builder(4, 1, 256).page_size(64).soft_cap(20.0),
+        AttentionSpec::builder(7, 1, 64).page_size(16),
+        AttentionSpec::builder(8, 1, 128).page_size(16).soft_cap(5.0).sliding_window(200),
+    ];
+    for builder in specs {
+        for dtype in [DType::F32, DType::Bf16] {
+            let spec = builder.clone().dtype(dtype).build().unwrap();
+            let batch = Batch::new(spec.page_size(), &shapes, 4);
+            if dtype == DType::F32 {
+                attention_agrees::<f32>(&spec, &batch, Rounding::F32, 1e-6 * common::score_size(&spec));
+            } else {
+                attention_agrees::<bf16>(&spec, &batch, Rounding::Bf16Operands, 1.0 / 256.0);
+            }
+        }
+    }
+}
+
+fn kv_write_agrees<E: DeviceElement + Bits>(seed: u64) {
+    let case = KvWriteCase::<E>::random(seed);
+    let tpu = kernels::kv_write_tpu("kv_write", &case.spec, case.rows(), case.pool_pages()).unwrap();
+    let here = kernels::kv_write("kv_write", &case.spec, case.rows(), case.pool_pages()).unwrap();
+    let [k, v, pages] = [tensor(case.k.view()), tensor(case.v.view()), tensor(case.pages.view())];
+    let written = on_tpu(&tpu, &[k.clone(), v.clone(), pages.clone(), ints(&case.slots.chunk_table())]);
+    assert!(case.is_expected(&written), "seed {seed}");
+    assert_eq!(written, portable(&here, &[k, v, pages, ints(case.slots.slots())]), "seed {seed}");
+}
+
+#[test]
+fn kv_write() {
+    for seed in 0..6 {
+        kv_write_agrees::<f32>(seed);
+        kv_write_agrees::<bf16>(seed + 100);
+    }
+}
+
+fn labels_agree<E: DeviceElement + emulator::Element>(case: &LabelCase<E>, bound: f64) {
+    let (spec, tokens, rows) = (case.spec(), case.hidden.nrows(), case.rows.len());
+    let ids = match case.labels {
+        LabelSet::Shared(_) => tensor(case.ids.row(0)),
+        LabelSet::PerRow(_) => tensor(case.ids.view()),
+    };
+    let inputs = [tensor(case.hidden.view()), tensor(case.lm_head.view()), ints(&case.rows), ids];
+    let array = |t: Tensor| Array2::from_shape_vec(case.ids.raw_dim(), t.to_f32()).unwrap();
+    for (tpu, here) in [
+        (
+            kernels::label_logprobs_tpu("l", &spec, tokens, rows),
+            kernels::label_logprobs("l", &spec, tokens, rows),
+        ),
+        (
+            kernels::label_softmax_tpu("l", &spec, tokens, rows),
+            kernels::label_softmax("l", &spec, tokens, rows),
+        ),
+    ] {
+        let (tpu, here) = (array(on_tpu(&tpu.unwrap(), &inputs)), array(portable(&here.unwrap(), &inputs)));
+        let apart = absolute_error(tpu.view(), here.mapv(f64::from).view());
+        println!("{spec:?}: {apart:.1e} apart");
+        assert!(apart <= 2.0 * bound, "{spec:?}: {apart:e} apart, bound {bound:e}");
+    }
+    let function = kernels::label_logprobs_tpu("l", &spec, tokens, rows).unwrap();
+    let (error, _) = case.logprob_errors(&array(on_tpu(&function, &inputs)));
+    assert!(error <= bound, "log-probs off by {error:e}, bound {bound:e}");
+    let function = kernels::label_softmax_tpu("l", &spec, tokens, rows).unwrap();
+    let (error, _) = case.softmax_errors(&array(on_tpu(&function, &inputs)));
+    assert!(error <= bound, "softmax off by {error:e}, bound {bound:e}");
+}
+
+#[test]
+fn labels() {
+    for (rows, hidden, vocab, labels, peak) in [
+        (7, 64, 1000, LabelSet::Shared(5), 1.0),
+        (33, 128, 2049, LabelSet::PerRow(3), 4.0),
+        (140, 96, 3001, LabelSet::PerRow(9), 30.0),
+        (5, 64, 49_152, LabelSet::Shared(2), 3.0),
+    ] {
+        // As in the tests of either alone.
+        let bound = 1e-6 * f64::from(peak) * (hidden as f64).sqrt();
+        labels_agree(&LabelCase::<f32>::new(rows, hidden, vocab, labels, peak, 1), bound);
+        labels_agree(&LabelCase::<bf16>::new(rows, hidden, vocab, labels, peak, 2), bound);
+    }
+}
