@@ -132,7 +132,7 @@ fn labels_function(
     rows: usize,
     render: impl Fn(&render::LabelsContext<'_>) -> Result<String, minijinja::Error>,
 ) -> Result<Function, KernelError> {
-    let vocab_block = registry::VOCAB_BLOCK.min(spec.vocab());
+    let vocab_block = registry::BLOCKS.vocab_block.min(spec.vocab());
     let context = labels_context(name, spec, tokens, rows, vocab_block)?;
     let outputs = vec![TensorType::new(DType::F32, &[rows, spec.labels().len()])];
     Function::new(kernel, name, render(&context), labels_inputs(spec, tokens, rows), outputs, None)

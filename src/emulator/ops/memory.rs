@@ -1,6 +1,6 @@
 //! Loads, stores and views.
 
-use super::lanes::vectorised;
+use crate::emulator::simd::vectorised;
 use crate::emulator::alignment::{AlignmentRule, Finding};
 use crate::emulator::builder::{Builder, Operand, step};
 use crate::emulator::error::Result;

@@ -1,7 +1,7 @@
 //! Reductions along dimensions.
 
 use super::arith::maximum;
-use super::lanes::vectorised;
+use crate::emulator::simd::vectorised;
 use super::shape::gather_strided;
 use crate::emulator::builder::{Builder, step};
 use crate::emulator::error::Result;

@@ -1,6 +1,7 @@
 //! The TPU kernels: Mosaic text, and the StableHLO function that calls it.
 
 mod attention;
+mod device;
 mod kv_write;
 mod label_logprobs;
 
@@ -9,6 +10,7 @@ use base64::Engine as _;
 use super::KernelError;
 
 pub use attention::{attention_mosaic, attention_tpu};
+pub use device::TpuKind;
 pub use kv_write::{kv_write_mosaic, kv_write_tpu};
 pub use label_logprobs::{
     LabelOutput, LabelTiling, label_logprobs_mosaic, label_logprobs_tpu, label_partials_tpu,
