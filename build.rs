@@ -29,11 +29,12 @@ mod spec;
 mod registry {
     use super::{LazyLock, kernels::Blocks};
 
-    pub(crate) static BLOCKS: LazyLock<Blocks> = LazyLock::new(|| super::blocks().unwrap_or_else(super::fail));
+    pub(crate) static BLOCKS: LazyLock<Blocks> =
+        LazyLock::new(|| super::blocks().unwrap_or_else(super::fail));
 }
 
 use emulator::Emulator;
-use kernels::{Blocks, Kernel, Target, Tiles, TpuKind, Variant, VariantShape, Workload, params};
+use kernels::{Blocks, Function, Kernel, Target, Tiles, TpuKind, Variant, VariantShape, Workload, params};
 use spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelSet};
 
 type Result<T> = std::result::Result<T, String>;
@@ -87,8 +88,15 @@ fn fail<T>(problem: String) -> T {
     std::process::exit(1)
 }
 
+/// Declared variants: their lines of the registry, and the functions of their Mosaic forms.
+#[derive(Default)]
+struct Declarations {
+    list: String,
+    mosaic: Vec<(String, Kernel, Function)>,
+}
+
 fn registry() -> Result<()> {
-    let mut list = String::new();
+    let mut found = Declarations::default();
     for declared in manifest::<AttentionManifest>("attention")?.variant {
         let at = format!("attention/{}", declared.id);
         let p = &declared.params;
@@ -116,19 +124,19 @@ fn registry() -> Result<()> {
             write!(text, ".sliding_window({window})").map_err(|e| e.to_string())?;
         }
         let spec = spec.build().map_err(|e| format!("{at}: {e}"))?;
-        list += &entry(&at, &declared, VariantShape::Attention(spec), &format!("Attention({text}.build()?)"))?;
+        found.add(&at, &declared, VariantShape::Attention(spec), &format!("Attention({text}.build()?)"))?;
     }
     for declared in manifest::<Manifest<params::KvWrite>>("kv_write")?.variant {
         let at = format!("kv_write/{}", declared.id);
         let p = &declared.params;
         let (dtype, dtype_text) = dtype(&at, &p.dtype)?;
-        let spec = KvWriteSpec::new(p.kv_heads, p.head_dim, p.page_size, dtype)
-            .map_err(|e| format!("{at}: {e}"))?;
+        let spec =
+            KvWriteSpec::new(p.kv_heads, p.head_dim, p.page_size, dtype).map_err(|e| format!("{at}: {e}"))?;
         let text = format!(
             "KvWrite(KvWriteSpec::new({}, {}, {}, {dtype_text})?)",
             p.kv_heads, p.head_dim, p.page_size
         );
-        list += &entry(&at, &declared, VariantShape::KvWrite(spec), &text)?;
+        found.add(&at, &declared, VariantShape::KvWrite(spec), &text)?;
     }
     for (kernel, shape, name) in [
         (
@@ -147,13 +155,13 @@ fn registry() -> Result<()> {
             } else {
                 (LabelSet::Shared(p.labels), "Shared")
             };
-            let spec = LabelLogprobsSpec::new(p.hidden, p.vocab, labels, dtype)
-                .map_err(|e| format!("{at}: {e}"))?;
+            let spec =
+                LabelLogprobsSpec::new(p.hidden, p.vocab, labels, dtype).map_err(|e| format!("{at}: {e}"))?;
             let text = format!(
                 "{name}(LabelLogprobsSpec::new({}, {}, LabelSet::{set}({}), {dtype_text})?)",
                 p.hidden, p.vocab, p.labels
             );
-            list += &entry(&at, &declared, shape(spec), &text)?;
+            found.add(&at, &declared, shape(spec), &text)?;
         }
     }
     let tiles = |t: Tiles| {
@@ -163,12 +171,20 @@ fn registry() -> Result<()> {
     let Blocks { attention, attention_tpu, vocab_block } = *registry::BLOCKS;
     let text = format!(
         "pub(super) static BLOCKS: Blocks = Blocks {{ attention: {}, attention_tpu: {}, vocab_block: {vocab_block} }};\n\n\
-         /// Every declared variant.\npub fn variants() -> Result<Vec<Variant>, SpecError> {{\n    Ok(vec![\n{list}    ])\n}}\n",
+         /// Every declared variant.\npub fn variants() -> Result<Vec<Variant>, SpecError> {{\n    Ok(vec![\n{}    ])\n}}\n",
         tiles(attention),
         tiles(attention_tpu),
+        found.list,
     );
+    write("registry.rs", &text)?;
+    #[cfg(feature = "aot")]
+    write("embedded.rs", &aot::embedded(&found.mosaic)?)?;
+    Ok(())
+}
+
+fn write(file: &str, text: &str) -> Result<()> {
     let out = std::env::var("OUT_DIR").map_err(|e| format!("OUT_DIR: {e}"))?;
-    std::fs::write(Path::new(&out).join("registry.rs"), text).map_err(|e| format!("registry.rs: {e}"))
+    std::fs::write(Path::new(&out).join(file), text).map_err(|e| format!("{file}: {e}"))
 }
 
 /// Block sizes, from the manifests.
@@ -214,40 +230,42 @@ fn dtype(at: &str, name: &str) -> Result<(DType, &'static str)> {
     }
 }
 
-/// Checks a variant and returns its place in the registry.
-fn entry<P>(at: &str, declared: &Declared<P>, shape: VariantShape, text: &str) -> Result<String> {
-    let (workload, mosaic) = (declared.workload, declared.mosaic);
-    let variant = Variant { id: at.to_owned().leak(), shape, workload, mosaic };
-    let kernel = |target| variant.kernel(target).map_err(|e| format!("{at}: workload: {e}"));
-    kernels::stablehlo_function(kernel_symbol(at), &kernel(Target::Portable)?, Target::Portable)
-        .map_err(|e| format!("{at}: {e}"))?;
-    if mosaic {
-        check_mosaic(at, &kernel(Target::Tpu)?)?;
+impl Declarations {
+    /// Checks a variant and adds it.
+    fn add<P>(&mut self, at: &str, declared: &Declared<P>, shape: VariantShape, text: &str) -> Result<()> {
+        let (workload, mosaic) = (declared.workload, declared.mosaic);
+        let variant = Variant { id: at.to_owned().leak(), shape, workload, mosaic };
+        let kernel = |target| variant.kernel(target).map_err(|e| format!("{at}: workload: {e}"));
+        let function = |kernel: &Kernel, target| {
+            kernels::stablehlo_function(kernel.name(), kernel, target).map_err(|e| format!("{at}: {e}"))
+        };
+        function(&kernel(Target::Portable)?, Target::Portable)?;
+        if mosaic {
+            let kernel = kernel(Target::Tpu)?;
+            check_mosaic(at, &kernel)?;
+            let function = function(&kernel, Target::Tpu)?;
+            self.mosaic.push((at.to_owned(), kernel, function));
+        }
+        let Workload { query, items, item_tokens, pool_pages } = workload;
+        self.list += &format!(
+            "        Variant {{ id: {at:?}, shape: VariantShape::{text}, mosaic: {mosaic}, workload: Workload {{ \
+             query: {query}, items: {items}, item_tokens: {item_tokens}, pool_pages: {pool_pages} }} }},\n"
+        );
+        Ok(())
     }
-    let Workload { query, items, item_tokens, pool_pages } = workload;
-    Ok(format!(
-        "        Variant {{ id: {at:?}, shape: VariantShape::{text}, mosaic: {mosaic}, workload: Workload {{ \
-         query: {query}, items: {items}, item_tokens: {item_tokens}, pool_pages: {pool_pages} }} }},\n"
-    ))
-}
-
-fn kernel_symbol(at: &str) -> &str {
-    at.split('/').next().unwrap_or(at)
 }
 
 /// Parses and verifies the Mosaic text, and holds what it declares against every device kind's memories.
 fn check_mosaic(at: &str, kernel: &Kernel) -> Result<()> {
-    let symbol = kernel_symbol(at);
     let text = kernel
-        .mosaic_text(symbol)
+        .mosaic_text(kernel.name())
         .map_err(|e| format!("{at}: {e}"))?
         .ok_or_else(|| format!("{at}: mosaic is true, and the kernel has no mosaic.mlir"))?;
     let line = |location: Option<emulator::Location>| {
         let line = location.and_then(|l| text.lines().nth(l.line as usize - 1));
         line.map_or(String::new(), |line| format!(": {}", line.trim().chars().take(160).collect::<String>()))
     };
-    let parsed =
-        Emulator::new(&text).map_err(|e| format!("{at}: Mosaic text: {e}{}", line(e.location())))?;
+    let parsed = Emulator::new(&text).map_err(|e| format!("{at}: Mosaic text: {e}{}", line(e.location())))?;
     if let Some(finding) = parsed.check_alignment().first() {
         return Err(format!("{at}: Mosaic text: {finding}{}", line(Some(finding.location))));
     }
@@ -257,7 +275,80 @@ fn check_mosaic(at: &str, kernel: &Kernel) -> Result<()> {
             .within(kind.vmem_budget(), kind.smem_bytes())
             .map_err(|e| format!("{at}: on {kind} it {e}"))?;
     }
-    // The function around it.
-    kernels::stablehlo_function(symbol, kernel, Target::Tpu).map_err(|e| format!("{at}: {e}"))?;
     Ok(())
+}
+
+/// Executables that `make aot` compiled, into the library.
+#[cfg(feature = "aot")]
+mod aot {
+    use super::{Deserialize, Function, Kernel, Path, Result};
+
+    /// Names the folder.
+    const FOLDER: &str = "TPU_RPA_AOT";
+
+    #[derive(Deserialize)]
+    struct Manifest {
+        executable: Vec<Compiled>,
+    }
+
+    #[derive(Deserialize)]
+    struct Compiled {
+        variant: String,
+        kernel: String,
+        topology: String,
+        device_kind: String,
+        compiler: String,
+        source: String,
+        file: String,
+    }
+
+    /// The list of executables as Rust. Refuses one that the present kernel texts would not give.
+    pub(super) fn embedded(declared: &[(String, Kernel, Function)]) -> Result<String> {
+        println!("cargo::rerun-if-env-changed={FOLDER}");
+        let Some(folder) = std::env::var_os(FOLDER) else {
+            println!("cargo::warning=feature aot: {FOLDER} is not set, so no executable is embedded");
+            return list("");
+        };
+        let folder = std::path::absolute(&folder).map_err(|e| format!("{FOLDER}: {e}"))?;
+        println!("cargo::rerun-if-changed={}", folder.display());
+        let path = folder.join("manifest.toml");
+        let text =
+            std::fs::read_to_string(&path).map_err(|e| format!("{FOLDER}: {}: {e}", path.display()))?;
+        let manifest: Manifest =
+            toml::from_str(&text).map_err(|e| format!("{FOLDER}: {}: {e}", path.display()))?;
+        let mut entries = String::new();
+        for c in &manifest.executable {
+            entries += &entry(&folder, c, declared)
+                .map_err(|e| format!("{FOLDER}: {} for {}: {e}; run `make aot`", c.variant, c.topology))?;
+        }
+        list(&entries)
+    }
+
+    fn entry(folder: &Path, c: &Compiled, declared: &[(String, Kernel, Function)]) -> Result<String> {
+        let (_, kernel, function) =
+            declared.iter().find(|(id, ..)| *id == c.variant).ok_or("no manifest declares it")?;
+        let file = folder.join(&c.file);
+        let source = file.with_extension("mlir");
+        let text = std::fs::read_to_string(&source).map_err(|e| format!("{}: {e}", source.display()))?;
+        if kernel.to_string() != c.kernel || text != function.module() {
+            return Err("it was compiled from another text than the kernel has now".to_owned());
+        }
+        if !file.is_file() {
+            return Err(format!("{} is missing", file.display()));
+        }
+        let text = |name: &str, value: &str| format!("{name}: std::borrow::Cow::Borrowed({value:?}), ");
+        Ok(format!(
+            "    Precompiled {{ {}{}{}{}{}bytes: std::borrow::Cow::Borrowed(include_bytes!({:?})) }},\n",
+            text("kernel", &c.kernel),
+            text("topology", &c.topology),
+            text("device_kind", &c.device_kind),
+            text("compiler", &c.compiler),
+            text("source", &c.source),
+            file.to_str().ok_or("the folder's name is not UTF-8")?,
+        ))
+    }
+
+    fn list(entries: &str) -> Result<String> {
+        Ok(format!("pub(super) static EMBEDDED: &[Precompiled] = &[\n{entries}];\n"))
+    }
 }

@@ -45,7 +45,8 @@ pub struct OverBudget {
     pub bound: usize,
 }
 
-/// Bytes with the last two dimensions padded to whole native tiles, which is how VMEM holds an array.
+/// Bytes with the last two dimensions padded to whole native tiles of 8 rows and 128 lanes, which is how VMEM holds an
+/// array of any element size.
 fn padded(a: &Argument) -> usize {
     let bytes = a.elem.bytes();
     let (rows, lanes) = match a.shape.as_slice() {
@@ -55,7 +56,7 @@ fn padded(a: &Argument) -> usize {
     };
     let leading: usize = a.shape.iter().rev().skip(2).product();
     leading
-        .saturating_mul(rows.next_multiple_of(32 / bytes))
+        .saturating_mul(rows.next_multiple_of(8))
         .saturating_mul(lanes.next_multiple_of(128))
         .saturating_mul(bytes)
 }
