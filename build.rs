@@ -272,7 +272,7 @@ fn check_mosaic(at: &str, kernel: &Kernel) -> Result<()> {
     for kind in TpuKind::ALL {
         parsed
             .memory()
-            .within(kind.vmem_budget(), kind.smem_bytes())
+            .within(kind.vmem_budget(), kind.smem_budget())
             .map_err(|e| format!("{at}: on {kind} it {e}"))?;
     }
     Ok(())

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::VMEM_LIMIT;
+use super::{SMEM_LIMIT, VMEM_LIMIT};
 
 /// A kind of TPU that kernels are compiled for ahead of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,23 +27,28 @@ impl TpuKind {
         }
     }
 
-    /// VMEM of a core that a kernel can have, in bytes; from the errors of libtpu 0.0.52 at more.
+    /// VMEM of a core in bytes, as the compiler (libtpu 0.0.52) reports it. It keeps less than 100 KiB for itself.
     pub fn vmem_bytes(self) -> usize {
         match self {
-            TpuKind::V5e => 128 << 20,
-            TpuKind::V6e => (128 << 20) - (64 << 10),
-            TpuKind::V7x => (64 << 20) - (64 << 10),
+            TpuKind::V5e | TpuKind::V6e => 128 << 20,
+            TpuKind::V7x => 64 << 20,
         }
     }
 
-    /// SMEM of a core that a kernel can have, in bytes; from the errors of libtpu 0.0.52 at more.
+    /// SMEM of a core in bytes, as the compiler (libtpu 0.0.52) reports it. It keeps about 2 KiB for itself.
     pub fn smem_bytes(self) -> usize {
         1 << 20
     }
 
-    /// VMEM that our kernels ask the compiler for on it, in bytes: what they declare and the compiler's temporaries.
+    /// VMEM that our kernels may declare on it, in bytes: what they ask the compiler for. Its temporaries and spilled
+    /// registers are to fit in too.
     pub fn vmem_budget(self) -> usize {
         VMEM_LIMIT.min(self.vmem_bytes())
+    }
+
+    /// SMEM that our kernels may declare on it, in bytes.
+    pub fn smem_budget(self) -> usize {
+        SMEM_LIMIT.min(self.smem_bytes())
     }
 }
 

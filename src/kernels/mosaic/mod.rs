@@ -19,6 +19,9 @@ pub use label_logprobs::{
 /// VMEM that the compiler may give a kernel, in bytes; each device kind has at least 64 MiB.
 const VMEM_LIMIT: usize = 60 << 20;
 
+/// SMEM that a kernel's operands may take, in bytes; the rest of each device kind's is the compiler's.
+const SMEM_LIMIT: usize = 960 << 10;
+
 /// A kernel text as a custom call carries it.
 fn encoded(text: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(text)
