@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use half::bf16;
-use tpu_rpa::kernels::Target;
+use tpu_rpa::kernels::{LabelTiling, Target};
 use tpu_rpa::runtime::{Arg, Buffer, CacheStats, Client, CompileOptions, Executable};
 use tpu_rpa::score::{ForwardPass, Limits, Pass};
 use tpu_rpa::spec::{AttentionSpec, DType};
@@ -49,7 +49,10 @@ impl Llama {
             pass_tokens: config.context,
             max_request_tokens: 1 << 20,
             max_items: 10_000,
-            max_labels: 1024,
+            max_labels: match client.target() {
+                Target::Tpu => LabelTiling::MAX_LABELS,
+                Target::Portable => 1024,
+            },
             page_size: PAGE_SIZE,
             pool_pages: config.context.div_ceil(PAGE_SIZE),
             tiling: client.target().tiling(PAGE_SIZE)?,
