@@ -1,15 +1,24 @@
 # Two commands for a newcomer: `make score` and `make test`. Both set up what they need, once, in .tools.
-.PHONY: score test tools bench check
+.PHONY: score test tools bench check aot
 
 # The main job: a real request, a real model.
 score: tools
 	@cargo run --release --locked --example score
 
+# libtpu shall not look for a TPU's metadata, nor mind a second process.
+NO_TPU = TPU_SKIP_MDS_QUERY=1 ALLOW_MULTIPLE_LIBTPU_LOAD=1
+
 # Every test, examples and doc tests included.
 test: tools tools-extra
 	cargo build --release --locked --all-features --examples
-	cargo test --release --locked --all-features --lib --bins --tests
+	$(NO_TPU) cargo test --release --locked --all-features --lib --bins --tests
 	cargo test --release --locked --all-features --doc
+
+# Every declared Mosaic variant through the real compiler, for v5e, v6e and v7x, without a TPU; then a build that embeds
+# the executables, and a test that they are the ones that TPU clients look for.
+aot: tools tools-aot
+	cargo run --release --locked --features emulator --example aot
+	$(NO_TPU) TPU_RPA_AOT=target/aot cargo test --release --locked --features emulator,aot --test selection
 
 # Figures of the README: planning, attention against the dense mask.
 bench: tools
@@ -29,4 +38,7 @@ tools:
 tools-extra:
 	@sh .ci/tools.sh extra
 
-.PHONY: tools-extra
+tools-aot:
+	@sh .ci/tools.sh aot
+
+.PHONY: tools-extra tools-aot

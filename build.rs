@@ -1,25 +1,43 @@
-//! Renders and verifies every declared kernel variant, and generates the registry. Offline: no network, no
-//! plugin, no TPU.
+//! Renders and verifies every declared kernel variant, computes what its Mosaic form declares of each device kind's
+//! memories, and generates the registry. Offline: no network, no plugin, no TPU.
+//!
+//! It shares the library's modules that make and check kernel text (the cfg `in_library` marks what it cannot use), so
+//! a build is refused for just what the library and the emulator would refuse.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-#[path = "src/batch/meta.rs"]
-#[allow(dead_code)]
-mod meta;
-#[path = "src/kernels/params.rs"]
-mod params;
-#[path = "src/kernels/render.rs"]
-#[allow(dead_code)] // the library renders more
-mod render;
-#[path = "src/kernels/verify.rs"]
-mod verify;
+#[path = "src/batch/mod.rs"]
+#[allow(dead_code, unused_imports, unreachable_pub)]
+mod batch;
+#[path = "src/emulator/mod.rs"]
+#[allow(dead_code, unused_imports, unreachable_pub)]
+mod emulator;
+#[path = "src/kernels/mod.rs"]
+#[allow(dead_code, unused_imports, unreachable_pub)]
+mod kernels;
+#[path = "src/spec/mod.rs"]
+#[allow(dead_code, unused_imports, unreachable_pub)]
+mod spec;
 
-use meta::layout;
+/// Stands for the registry that this program generates.
+mod registry {
+    use super::{LazyLock, kernels::Blocks};
+
+    pub(crate) static BLOCKS: LazyLock<Blocks> =
+        LazyLock::new(|| super::blocks().unwrap_or_else(super::fail));
+}
+
+use emulator::Emulator;
+use kernels::{Blocks, Function, Kernel, Target, Tiles, TpuKind, Variant, VariantShape, Workload, params};
+use spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelSet};
+
+type Result<T> = std::result::Result<T, String>;
 
 /// A kernel's `manifest.toml`.
 #[derive(Deserialize)]
@@ -29,187 +47,305 @@ struct Manifest<P, B = ()> {
     #[serde(rename = "summary")]
     _summary: String,
     portable: Option<B>,
+    tpu: Option<B>,
     variant: Vec<Declared<P>>,
 }
 
 #[derive(Deserialize)]
 struct Declared<P> {
     id: String,
+    #[serde(default)]
+    mosaic: bool,
+    #[serde(default)]
+    workload: Workload,
     #[serde(flatten)]
     params: P,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Tiles {
-    q_tile: usize,
-    kv_tile: usize,
-    own_tile: usize,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Blocks {
+struct VocabBlock {
     vocab_block: usize,
 }
 
-type Result<T> = std::result::Result<T, String>;
-
-/// Bucket in which declared variants are checked; shapes scale with it, structure does not.
-const TOKENS: usize = 512;
-const POOL_PAGES: usize = 64;
-const ROWS: usize = 32;
+type AttentionManifest = Manifest<params::Attention, Tiles>;
+type LabelsManifest = Manifest<params::Labels, VocabBlock>;
 
 fn main() -> ExitCode {
-    println!("cargo:rerun-if-changed=kernels");
-    println!("cargo:rerun-if-changed=src/kernels");
-    println!("cargo:rerun-if-changed=src/batch/meta.rs");
+    println!("cargo::rustc-cfg=in_library");
+    for shared in ["kernels", "src/batch", "src/emulator", "src/kernels", "src/spec"] {
+        println!("cargo::rerun-if-changed={shared}");
+    }
     match registry() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("kernels: {problem}");
-            ExitCode::FAILURE
-        }
+        Err(problem) => fail(problem),
     }
 }
 
-fn registry() -> Result<()> {
-    let attention: Manifest<params::Attention, Tiles> = manifest("attention")?;
-    let tiles = attention.portable.as_ref().ok_or("attention/manifest.toml has no [portable] table")?;
-    let kv_write: Manifest<params::KvWrite> = manifest("kv_write")?;
-    let logprobs: Manifest<params::Labels, Blocks> = manifest("label_logprobs")?;
-    let softmax: Manifest<params::Labels> = manifest("label_softmax")?;
-    let block =
-        logprobs.portable.as_ref().ok_or("label_logprobs/manifest.toml has no [portable] table")?.vocab_block;
+/// Ends the build with a message.
+fn fail<T>(problem: String) -> T {
+    eprintln!("kernels: {problem}");
+    std::process::exit(1)
+}
 
-    let mut variants = String::new();
-    for d in &attention.variant {
-        let p = &d.params;
-        let scale = p.scale.unwrap_or(1.0 / (p.head_dim as f32).sqrt());
-        let context = render::AttentionContext {
-            name: "attention",
-            params: params::Attention { scale: Some(scale), ..p.clone() },
-            tokens: TOKENS,
-            q_tile: tiles.q_tile,
-            kv_tile: tiles.kv_tile.max(p.page_size),
-            own_tile: tiles.own_tile,
-            pool_pages: POOL_PAGES,
-            meta_words: 16 * TOKENS,
-            key_slots: 0,
-        };
-        check(&attention.kernel, &d.id, render::attention(&context))?;
-        let mut spec = format!(
-            "AttentionSpec::builder({}, {}, {}).page_size({}).dtype({}).scale({scale:?})",
+/// Declared variants: their lines of the registry, and the functions of their Mosaic forms.
+#[derive(Default)]
+struct Declarations {
+    list: String,
+    mosaic: Vec<(String, Kernel, Function)>,
+}
+
+fn registry() -> Result<()> {
+    let mut found = Declarations::default();
+    for declared in manifest::<AttentionManifest>("attention")?.variant {
+        let at = format!("attention/{}", declared.id);
+        let p = &declared.params;
+        let mut text = format!(
+            "AttentionSpec::builder({}, {}, {}).page_size({}).dtype({})",
             p.q_heads,
             p.kv_heads,
             p.head_dim,
             p.page_size,
-            dtype(&p.dtype)?
+            dtype(&at, &p.dtype)?.1
         );
+        let mut spec = AttentionSpec::builder(p.q_heads, p.kv_heads, p.head_dim)
+            .page_size(p.page_size)
+            .dtype(dtype(&at, &p.dtype)?.0);
+        if let Some(scale) = p.scale {
+            spec = spec.scale(scale);
+            write!(text, ".scale({scale:?})").map_err(|e| e.to_string())?;
+        }
         if let Some(cap) = p.soft_cap {
-            write!(spec, ".soft_cap({cap:?})").expect("writing to a string");
+            spec = spec.soft_cap(cap);
+            write!(text, ".soft_cap({cap:?})").map_err(|e| e.to_string())?;
         }
         if let Some(window) = p.window {
-            write!(spec, ".sliding_window({window})").expect("writing to a string");
+            spec = spec.sliding_window(window);
+            write!(text, ".sliding_window({window})").map_err(|e| e.to_string())?;
         }
-        entry(&mut variants, &attention.kernel, &d.id, "Attention", &format!("{spec}.build()?"));
+        let spec = spec.build().map_err(|e| format!("{at}: {e}"))?;
+        found.add(&at, &declared, VariantShape::Attention(spec), &format!("Attention({text}.build()?)"))?;
     }
-    for d in &kv_write.variant {
-        let p = &d.params;
-        let context = render::KvWriteContext {
-            name: "kv_write",
-            params: p.clone(),
-            tokens: TOKENS,
-            pool_pages: POOL_PAGES,
-        };
-        check(&kv_write.kernel, &d.id, render::kv_write(&context))?;
-        let spec = format!(
-            "KvWriteSpec::new({}, {}, {}, {})?",
-            p.kv_heads,
-            p.head_dim,
-            p.page_size,
-            dtype(&p.dtype)?
+    for declared in manifest::<Manifest<params::KvWrite>>("kv_write")?.variant {
+        let at = format!("kv_write/{}", declared.id);
+        let p = &declared.params;
+        let (dtype, dtype_text) = dtype(&at, &p.dtype)?;
+        let spec =
+            KvWriteSpec::new(p.kv_heads, p.head_dim, p.page_size, dtype).map_err(|e| format!("{at}: {e}"))?;
+        let text = format!(
+            "KvWrite(KvWriteSpec::new({}, {}, {}, {dtype_text})?)",
+            p.kv_heads, p.head_dim, p.page_size
         );
-        entry(&mut variants, &kv_write.kernel, &d.id, "KvWrite", &spec);
+        found.add(&at, &declared, VariantShape::KvWrite(spec), &text)?;
     }
-    labels(
-        &mut variants,
-        &logprobs.kernel,
-        &logprobs.variant,
-        "LabelLogprobs",
-        block,
-        render::label_logprobs,
-    )?;
-    labels(&mut variants, &softmax.kernel, &softmax.variant, "LabelSoftmax", block, render::label_softmax)?;
-
+    for (kernel, shape, name) in [
+        (
+            "label_logprobs",
+            VariantShape::LabelLogprobs as fn(LabelLogprobsSpec) -> VariantShape,
+            "LabelLogprobs",
+        ),
+        ("label_softmax", VariantShape::LabelSoftmax, "LabelSoftmax"),
+    ] {
+        for declared in manifest::<LabelsManifest>(kernel)?.variant {
+            let at = format!("{kernel}/{}", declared.id);
+            let p = &declared.params;
+            let (dtype, dtype_text) = dtype(&at, &p.dtype)?;
+            let (labels, set) = if p.per_row {
+                (LabelSet::PerRow(p.labels), "PerRow")
+            } else {
+                (LabelSet::Shared(p.labels), "Shared")
+            };
+            let spec =
+                LabelLogprobsSpec::new(p.hidden, p.vocab, labels, dtype).map_err(|e| format!("{at}: {e}"))?;
+            let text = format!(
+                "{name}(LabelLogprobsSpec::new({}, {}, LabelSet::{set}({}), {dtype_text})?)",
+                p.hidden, p.vocab, p.labels
+            );
+            found.add(&at, &declared, shape(spec), &text)?;
+        }
+    }
+    let tiles = |t: Tiles| {
+        let Tiles { q_tile, kv_tile, own_tile } = t;
+        format!("Tiles {{ q_tile: {q_tile}, kv_tile: {kv_tile}, own_tile: {own_tile} }}")
+    };
+    let Blocks { attention, attention_tpu, vocab_block } = *registry::BLOCKS;
     let text = format!(
-        "const Q_TILE: usize = {};\nconst KV_TILE: usize = {};\nconst OWN_TILE: usize = {};\n\
-         pub(super) const VOCAB_BLOCK: usize = {block};\n\n\
-         /// Every declared variant.\npub fn variants() -> Result<Vec<Variant>, SpecError> {{\n    Ok(vec![\n{variants}    ])\n}}\n",
-        tiles.q_tile, tiles.kv_tile, tiles.own_tile,
+        "pub(super) static BLOCKS: Blocks = Blocks {{ attention: {}, attention_tpu: {}, vocab_block: {vocab_block} }};\n\n\
+         /// Every declared variant.\npub fn variants() -> Result<Vec<Variant>, SpecError> {{\n    Ok(vec![\n{}    ])\n}}\n",
+        tiles(attention),
+        tiles(attention_tpu),
+        found.list,
     );
-    let out = std::env::var("OUT_DIR").map_err(|e| format!("OUT_DIR: {e}"))?;
-    std::fs::write(Path::new(&out).join("registry.rs"), text).map_err(|e| format!("registry.rs: {e}"))
-}
-
-fn labels(
-    variants: &mut String,
-    kernel: &str,
-    declared: &[Declared<params::Labels>],
-    shape: &str,
-    block: usize,
-    render: impl Fn(&render::LabelsContext<'_>) -> std::result::Result<String, minijinja::Error>,
-) -> Result<()> {
-    for d in declared {
-        let p = &d.params;
-        let context = render::LabelsContext {
-            name: "labels",
-            params: p.clone(),
-            tokens: TOKENS,
-            rows: ROWS,
-            vocab_block: block.min(p.vocab),
-        };
-        check(kernel, &d.id, render(&context))?;
-        let set = if p.per_row { "PerRow" } else { "Shared" };
-        let spec = format!(
-            "LabelLogprobsSpec::new({}, {}, LabelSet::{set}({}), {})?",
-            p.hidden,
-            p.vocab,
-            p.labels,
-            dtype(&p.dtype)?
-        );
-        entry(variants, kernel, &d.id, shape, &spec);
-    }
+    write("registry.rs", &text)?;
+    #[cfg(feature = "aot")]
+    write("embedded.rs", &aot::embedded(&found.mosaic)?)?;
     Ok(())
 }
 
-fn manifest<P: DeserializeOwned, B: DeserializeOwned>(kernel: &str) -> Result<Manifest<P, B>> {
+fn write(file: &str, text: &str) -> Result<()> {
+    let out = std::env::var("OUT_DIR").map_err(|e| format!("OUT_DIR: {e}"))?;
+    std::fs::write(Path::new(&out).join(file), text).map_err(|e| format!("{file}: {e}"))
+}
+
+/// Block sizes, from the manifests.
+fn blocks() -> Result<Blocks> {
+    let attention: AttentionManifest = manifest("attention")?;
+    let labels: LabelsManifest = manifest("label_logprobs")?;
+    let lacks = |table: &str| format!("manifest.toml lacks [{table}]");
+    Ok(Blocks {
+        attention: attention.portable.ok_or_else(|| lacks("portable"))?,
+        attention_tpu: attention.tpu.ok_or_else(|| lacks("tpu"))?,
+        vocab_block: labels.portable.ok_or_else(|| lacks("portable"))?.vocab_block,
+    })
+}
+
+fn manifest<M: DeserializeOwned + Named>(kernel: &str) -> Result<M> {
     let path = format!("kernels/{kernel}/manifest.toml");
     let text = std::fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
-    let manifest: Manifest<P, B> = toml::from_str(&text).map_err(|e| format!("{path}: {e}"))?;
-    if manifest.kernel != kernel {
+    let manifest: M = toml::from_str(&text).map_err(|e| format!("{path}: {e}"))?;
+    if manifest.name() != kernel {
         return Err(format!(
             "{path}: kernel is {:?}; it must be {kernel:?}, the folder's name",
-            manifest.kernel
+            manifest.name()
         ));
     }
     Ok(manifest)
 }
 
-fn check(kernel: &str, id: &str, rendered: std::result::Result<String, minijinja::Error>) -> Result<()> {
-    let text = rendered.map_err(|e| format!("{kernel}/{id}: {e:#}"))?;
-    verify::verify(&text).map_err(|e| format!("{kernel}/{id}: {e}"))
+trait Named {
+    fn name(&self) -> &str;
 }
 
-fn dtype(name: &str) -> Result<&'static str> {
-    match name {
-        "f32" => Ok("DType::F32"),
-        "bf16" => Ok("DType::Bf16"),
-        other => Err(format!("dtype is {other:?}; it must be \"f32\" or \"bf16\"")),
+impl<P, B> Named for Manifest<P, B> {
+    fn name(&self) -> &str {
+        &self.kernel
     }
 }
 
-fn entry(variants: &mut String, kernel: &str, id: &str, shape: &str, spec: &str) {
-    writeln!(variants, "        Variant {{ id: \"{kernel}/{id}\", shape: VariantShape::{shape}({spec}) }},")
-        .expect("writing to a string");
+fn dtype(at: &str, name: &str) -> Result<(DType, &'static str)> {
+    match name {
+        "f32" => Ok((DType::F32, "DType::F32")),
+        "bf16" => Ok((DType::Bf16, "DType::Bf16")),
+        other => Err(format!("{at}: dtype is {other:?}; it must be \"f32\" or \"bf16\"")),
+    }
+}
+
+impl Declarations {
+    /// Checks a variant and adds it.
+    fn add<P>(&mut self, at: &str, declared: &Declared<P>, shape: VariantShape, text: &str) -> Result<()> {
+        let (workload, mosaic) = (declared.workload, declared.mosaic);
+        let variant = Variant { id: at.to_owned().leak(), shape, workload, mosaic };
+        let kernel = |target| variant.kernel(target).map_err(|e| format!("{at}: workload: {e}"));
+        let function = |kernel: &Kernel, target| {
+            kernels::stablehlo_function(kernel.name(), kernel, target).map_err(|e| format!("{at}: {e}"))
+        };
+        function(&kernel(Target::Portable)?, Target::Portable)?;
+        if mosaic {
+            let kernel = kernel(Target::Tpu)?;
+            check_mosaic(at, &kernel)?;
+            let function = function(&kernel, Target::Tpu)?;
+            self.mosaic.push((at.to_owned(), kernel, function));
+        }
+        let Workload { query, items, item_tokens, pool_pages } = workload;
+        self.list += &format!(
+            "        Variant {{ id: {at:?}, shape: VariantShape::{text}, mosaic: {mosaic}, workload: Workload {{ \
+             query: {query}, items: {items}, item_tokens: {item_tokens}, pool_pages: {pool_pages} }} }},\n"
+        );
+        Ok(())
+    }
+}
+
+/// Parses and verifies the Mosaic text, and holds what it declares against every device kind's memories.
+fn check_mosaic(at: &str, kernel: &Kernel) -> Result<()> {
+    let text = kernel.mosaic_text(kernel.name()).map_err(|e| format!("{at}: {e}"))?;
+    let line = |location: Option<emulator::Location>| {
+        let line = location.and_then(|l| text.lines().nth(l.line as usize - 1));
+        line.map_or(String::new(), |line| format!(": {}", line.trim().chars().take(160).collect::<String>()))
+    };
+    let parsed = Emulator::new(&text).map_err(|e| format!("{at}: Mosaic text: {e}{}", line(e.location())))?;
+    if let Some(finding) = parsed.check_alignment().first() {
+        return Err(format!("{at}: Mosaic text: {finding}{}", line(Some(finding.location))));
+    }
+    for kind in TpuKind::ALL {
+        parsed
+            .memory()
+            .within(kind.vmem_budget(), kind.smem_budget())
+            .map_err(|e| format!("{at}: on {kind} it {e}"))?;
+    }
+    Ok(())
+}
+
+/// Executables that `make aot` compiled, into the library.
+#[cfg(feature = "aot")]
+mod aot {
+    use super::{Deserialize, Function, Kernel, Path, Result};
+
+    /// Names the folder.
+    const FOLDER: &str = "TPU_RPA_AOT";
+
+    #[derive(Deserialize)]
+    struct Manifest {
+        executable: Vec<Compiled>,
+    }
+
+    #[derive(Deserialize)]
+    struct Compiled {
+        variant: String,
+        kernel: String,
+        topology: String,
+        device_kind: String,
+        compiler: String,
+        source: String,
+        file: String,
+    }
+
+    /// The list of executables as Rust. Refuses one that the present kernel texts would not give.
+    pub(super) fn embedded(declared: &[(String, Kernel, Function)]) -> Result<String> {
+        println!("cargo::rerun-if-env-changed={FOLDER}");
+        let Some(folder) = std::env::var_os(FOLDER) else {
+            println!("cargo::warning=feature aot: {FOLDER} is not set, so no executable is embedded");
+            return list("");
+        };
+        let folder = std::path::absolute(&folder).map_err(|e| format!("{FOLDER}: {e}"))?;
+        println!("cargo::rerun-if-changed={}", folder.display());
+        let path = folder.join("manifest.toml");
+        let text =
+            std::fs::read_to_string(&path).map_err(|e| format!("{FOLDER}: {}: {e}", path.display()))?;
+        let manifest: Manifest =
+            toml::from_str(&text).map_err(|e| format!("{FOLDER}: {}: {e}", path.display()))?;
+        let mut entries = String::new();
+        for c in &manifest.executable {
+            entries += &entry(&folder, c, declared)
+                .map_err(|e| format!("{FOLDER}: {} for {}: {e}; run `make aot`", c.variant, c.topology))?;
+        }
+        list(&entries)
+    }
+
+    fn entry(folder: &Path, c: &Compiled, declared: &[(String, Kernel, Function)]) -> Result<String> {
+        let (_, kernel, function) =
+            declared.iter().find(|(id, ..)| *id == c.variant).ok_or("no manifest declares it")?;
+        let file = folder.join(&c.file);
+        let source = file.with_extension("mlir");
+        let text = std::fs::read_to_string(&source).map_err(|e| format!("{}: {e}", source.display()))?;
+        if kernel.to_string() != c.kernel || text != function.module() {
+            return Err("it was compiled from another text than the kernel has now".to_owned());
+        }
+        if !file.is_file() {
+            return Err(format!("{} is missing", file.display()));
+        }
+        let text = |name: &str, value: &str| format!("{name}: std::borrow::Cow::Borrowed({value:?}), ");
+        Ok(format!(
+            "    Precompiled {{ {}{}{}{}{}bytes: std::borrow::Cow::Borrowed(include_bytes!({:?})) }},\n",
+            text("kernel", &c.kernel),
+            text("topology", &c.topology),
+            text("device_kind", &c.device_kind),
+            text("compiler", &c.compiler),
+            text("source", &c.source),
+            file.to_str().ok_or("the folder's name is not UTF-8")?,
+        ))
+    }
+
+    fn list(entries: &str) -> Result<String> {
+        Ok(format!("pub(super) static EMBEDDED: &[Precompiled] = &[\n{entries}];\n"))
+    }
 }

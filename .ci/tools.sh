@@ -3,6 +3,7 @@
 #   .ci/tools.sh          what the main job needs
 #   .ci/tools.sh extra    also two older CPU plugins for the ABI tests
 #   .ci/tools.sh jax      also JAX, for the comparison of the emulator with Pallas (Python 3.11 to 3.13)
+#   .ci/tools.sh aot      also libtpu, to compile kernels for TPUs ahead of time
 # A set that is complete is left alone; a failure leaves the folder as it was and says one line.
 set -eu
 cd "$(dirname "$0")/.."
@@ -17,11 +18,13 @@ need python3 "install Python 3 (Debian: apt install python3 python3-pip)"
 python3 -m pip --version >/dev/null 2>&1 || fail "pip is missing: install it (Debian: apt install python3-pip)"
 need cc "install a C compiler (Debian: apt install gcc libc6-dev)"
 
+any_python=
 case $set_name in
   base) list=.ci/tools.txt ;;
   extra) list=.ci/tools-extra.txt ;;
   jax) list=.ci/tools-jax.txt ;;
-  *) fail "unknown set '$set_name': base, extra or jax" ;;
+  aot) list=.ci/tools-aot.txt; any_python="--python-version 3.11 --implementation cp" ;;
+  *) fail "unknown set '$set_name': base, extra, jax or aot" ;;
 esac
 stamp=$tools/$set_name.ready
 [ -f "$stamp" ] && cmp -s "$list" "$stamp" && exit 0
@@ -33,7 +36,7 @@ trap 'rm -rf "$new"' EXIT
 mkdir -p "$new"
 echo "set-up: fetching $(grep -c '==' "$list") packages of $list into $tools (once)" >&2
 python3 -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-compile --no-warn-script-location \
-  --only-binary :all: --require-hashes --target "$new/py" -r "$list" 2>"$new/log" ||
+  $any_python --only-binary :all: --require-hashes --target "$new/py" -r "$list" 2>"$new/log" ||
   fail "pip could not fetch $list: $(grep -E 'ERROR|error' "$new/log" | head -n 1 | cut -c1-300) (is a Python package index reachable? is this x86-64 Linux?)"
 
 py=$tools/py-$set_name

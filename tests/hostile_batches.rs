@@ -2,7 +2,7 @@
 //! leaves the planner as good as new.
 
 use tpu_rpa::batch::{BatchError, Group, KvSlots, Planner, Tiling};
-use tpu_rpa::spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelSet, SpecError};
+use tpu_rpa::spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelSet, PageRule, SpecError};
 
 const PAGE_SIZE: usize = 16;
 const POOL_PAGES: usize = 8;
@@ -262,14 +262,22 @@ fn every_hostile_spec_gives_its_error() {
     for head_dim in [0, 1, 96, 512, usize::MAX] {
         assert_eq!(unsupported(AttentionSpec::builder(8, 2, head_dim).build()), "head_dim");
     }
-    for page_size in [0, 4, 24, 2048, usize::MAX] {
-        assert_eq!(unsupported(base().page_size(page_size).build()), "page_size");
+    for (page_size, rule) in [
+        (0, PageRule::WholeTiles),
+        (4, PageRule::WholeTiles),
+        (20, PageRule::WholeTiles),
+        (usize::MAX, PageRule::WholeTiles),
+        (24, PageRule::PowerOfTwo),
+        (2048, PageRule::KeyTile),
+    ] {
+        let refused = Err(SpecError::PageSize { page_size, rule });
+        assert_eq!(base().page_size(page_size).build(), refused);
+        assert_eq!(KvWriteSpec::new(2, 64, page_size, DType::F32).map(|_| ()), refused.map(|_| ()));
     }
     assert_eq!(unsupported(base().dtype(DType::I32).build()), "dtype");
 
     assert_eq!(KvWriteSpec::new(0, 64, 16, DType::F32), Err(zero("kv_heads")));
     assert_eq!(KvWriteSpec::new(2, 0, 16, DType::F32), Err(zero("head_dim")));
-    assert!(matches!(KvWriteSpec::new(2, 64, 0, DType::F32), Err(Unsupported { field: "page_size", .. })));
     assert!(matches!(KvWriteSpec::new(2, 64, 16, DType::I32), Err(Unsupported { field: "dtype", .. })));
 
     let labels = |hidden, vocab, labels| LabelLogprobsSpec::new(hidden, vocab, labels, DType::F32);

@@ -1,25 +1,21 @@
-//! The real compiler accepts the Mosaic texts for every TPU generation. Runs where `TPU_LIBRARY_PATH` names a libtpu
-//! and `TPU_SKIP_MDS_QUERY` is set; needs no TPU.
+//! The real compiler accepts the Mosaic texts for every TPU generation. Needs libtpu, and no TPU.
 #![cfg(feature = "runtime")]
+
+#[path = "common/libtpu.rs"]
+mod libtpu;
 
 use std::time::Instant;
 
 use tpu_rpa::batch::{Group, Planner, Tiling};
-use tpu_rpa::kernels::{self, Function};
-use tpu_rpa::runtime::{CompileOptions, Plugin};
+use tpu_rpa::kernels::{self, Function, TpuKind};
+use tpu_rpa::runtime::CompileOptions;
 use tpu_rpa::spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelSet};
 
 /// Compiles every function for every generation; panics with all refusals.
 fn accepts(functions: &[(&str, Function)]) {
-    let (Some(path), Some(_)) =
-        (std::env::var_os("TPU_LIBRARY_PATH"), std::env::var_os("TPU_SKIP_MDS_QUERY"))
-    else {
-        eprintln!("SKIPPED: TPU_LIBRARY_PATH and TPU_SKIP_MDS_QUERY are not both set");
-        return;
-    };
-    let plugin = Plugin::load(path).unwrap();
+    let Some(plugin) = libtpu::libtpu() else { return };
     let mut refused = Vec::new();
-    for topology in ["v5e:2x2", "v6e:2x2", "tpu7x:2x2x1"] {
+    for topology in TpuKind::ALL.map(TpuKind::topology) {
         let target = plugin.topology(topology).unwrap();
         for (name, function) in functions {
             let start = Instant::now();
@@ -99,5 +95,28 @@ fn libtpu_accepts_the_attention_kernel_for_every_generation() {
         let plan = Planner::new(128, 8, tiling).unwrap().plan(500, &[group]).unwrap();
         (name, kernels::attention_tpu("attention", &spec, &tiling, &plan.bucket(), 8).unwrap())
     });
+    accepts(&functions);
+}
+
+/// Every page size up to 256, in both dtypes, for attention and KV write.
+#[test]
+fn libtpu_accepts_every_page_size() {
+    let mut functions = Vec::new();
+    for dtype in [DType::F32, DType::Bf16] {
+        for page_size in [8, 16, 32, 64, 128, 256] {
+            let spec = AttentionSpec::builder(4, 2, 128).page_size(page_size).dtype(dtype).build().unwrap();
+            let tiling = Tiling::new(64, 128.max(page_size), 64, page_size).unwrap().with_aligned_runs();
+            let group = Group { prefix_len: 20, pages: &[3, 1, 2], cu_seg_lens: &[0, 40, 60], lead: true };
+            let plan = Planner::new(page_size, 8, tiling).unwrap().plan(60, &[group]).unwrap();
+            let name = format!("attention, {dtype} pages of {page_size}");
+            functions.push((
+                name,
+                kernels::attention_tpu("attention", &spec, &tiling, &plan.bucket(), 8).unwrap(),
+            ));
+            let name = format!("KV write, {dtype} pages of {page_size}");
+            functions.push((name, kernels::kv_write_tpu("kv_write", &(&spec).into(), 64, 8).unwrap()));
+        }
+    }
+    let functions: Vec<(&str, Function)> = functions.iter().map(|(n, f)| (n.as_str(), f.clone())).collect();
     accepts(&functions);
 }

@@ -1,18 +1,14 @@
-//! libtpu: ahead-of-time compilation needs no TPU, a client does. Runs where `TPU_LIBRARY_PATH` names a libtpu and
-//! `TPU_SKIP_MDS_QUERY` is set (without it libtpu asks a metadata server for minutes).
+//! libtpu: ahead-of-time compilation needs no TPU, a client does.
 #![cfg(feature = "runtime")]
 
-use tpu_rpa::runtime::{Client, ClientOptions, CompileOptions, Plugin, RuntimeError};
+#[path = "common/libtpu.rs"]
+mod libtpu;
+
+use tpu_rpa::runtime::{Client, ClientOptions, CompileOptions, RuntimeError};
 
 #[test]
 fn libtpu_compiles_ahead_of_time_and_says_that_there_is_no_tpu() {
-    let (Some(path), Some(_)) =
-        (std::env::var_os("TPU_LIBRARY_PATH"), std::env::var_os("TPU_SKIP_MDS_QUERY"))
-    else {
-        eprintln!("SKIPPED: TPU_LIBRARY_PATH and TPU_SKIP_MDS_QUERY are not both set");
-        return;
-    };
-    let plugin = Plugin::load(path).unwrap();
+    let Some(plugin) = libtpu::libtpu() else { return };
     let error = plugin.topology("TPU v99").unwrap_err();
     assert!(error.to_string().contains("TPU v99"), "{error}");
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use half::bf16;
-use tpu_rpa::kernels::default_tiling;
+use tpu_rpa::kernels::{LabelTiling, Target};
 use tpu_rpa::runtime::{Arg, Buffer, CacheStats, Client, CompileOptions, Executable};
 use tpu_rpa::score::{ForwardPass, Limits, Pass};
 use tpu_rpa::spec::{AttentionSpec, DType};
@@ -49,10 +49,13 @@ impl Llama {
             pass_tokens: config.context,
             max_request_tokens: 1 << 20,
             max_items: 10_000,
-            max_labels: 1024,
+            max_labels: match client.target() {
+                Target::Tpu => LabelTiling::MAX_LABELS,
+                Target::Portable => 1024,
+            },
             page_size: PAGE_SIZE,
             pool_pages: config.context.div_ceil(PAGE_SIZE),
-            tiling: default_tiling(PAGE_SIZE)?,
+            tiling: client.target().tiling(PAGE_SIZE)?,
         };
         let weights = Weights::load(&client, file, &config, dtype, on_tensor)?;
         Ok(Llama {
@@ -100,6 +103,7 @@ impl Llama {
             config: &self.config,
             attention: &self.attention,
             pages: self.limits.pool_pages,
+            target: self.client.target(),
             widen: self.client.platform_name() == "cpu",
         };
         let text = program::render(&model, &shape)?;
@@ -132,8 +136,12 @@ impl ForwardPass for Llama {
         let shape = Shape::of(pass);
         let kv = shape.kv;
         let program = self.program(shape)?;
-        let words =
-            [pass.token_ids(), pass.plan().meta(), pass.kv_slots().slots(), pass.rows(), pass.labels()];
+        let table = match self.client.target() {
+            Target::Tpu => Some(pass.kv_slots().chunk_table()),
+            Target::Portable => None,
+        };
+        let slots = table.as_deref().unwrap_or(pass.kv_slots().slots());
+        let words = [pass.token_ids(), pass.plan().meta(), slots, pass.rows(), pass.labels()];
         let mut inputs = Vec::with_capacity(words.len());
         for words in words {
             inputs.push(self.client.upload(words, &[words.len()])?);

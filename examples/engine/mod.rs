@@ -15,7 +15,7 @@ mod files;
 pub mod jsonl;
 mod llama;
 mod model_file;
-mod program;
+pub mod program;
 mod service;
 mod tokenizer;
 mod weights;

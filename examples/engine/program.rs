@@ -1,6 +1,6 @@
 use minijinja::{Environment, UndefinedBehavior, context};
-use tpu_rpa::batch::{Tiling, layout};
-use tpu_rpa::kernels;
+use tpu_rpa::batch::{KvSlots, Tiling, layout};
+use tpu_rpa::kernels::{Kernel, Target, stablehlo_function};
 use tpu_rpa::score::Pass;
 use tpu_rpa::spec::{AttentionSpec, KvWriteSpec, LabelLogprobsSpec, LabelSet};
 
@@ -57,6 +57,8 @@ pub struct Model<'a> {
     pub attention: &'a AttentionSpec,
     /// KV pages of one layer.
     pub pages: usize,
+    /// Whose kernels it calls.
+    pub target: Target,
     /// Matrix products of bf16 inputs are computed on their f32 values.
     pub widen: bool,
 }
@@ -71,14 +73,26 @@ pub fn render(model: &Model<'_>, shape: &Shape) -> Result<String, EngineError> {
     };
     let labels =
         LabelLogprobsSpec::new(c.hidden, c.vocabulary, LabelSet::Shared(shape.labels), spec.dtype())?;
+    let function = |kernel: Kernel| stablehlo_function(kernel.name(), &kernel, model.target);
+    let attention = function(Kernel::Attention {
+        spec: spec.clone(),
+        tiling: shape.tiling,
+        bucket: shape.bucket,
+        pool_pages: pool,
+    })?;
+    let kv_write = function(Kernel::KvWrite { spec: KvWriteSpec::from(spec), tokens, pool_pages: pool })?;
+    let label_logprobs = function(Kernel::LabelLogprobs { spec: labels, tokens, rows: shape.rows })?;
     let mut templates = Environment::new();
     templates.set_undefined_behavior(UndefinedBehavior::Strict);
     let text = templates.render_str(
         TEMPLATE,
         context! {
-            attention => kernels::attention("attention", spec, &shape.tiling, &shape.bucket, pool)?.text(),
-            kv_write => kernels::kv_write("kv_write", &KvWriteSpec::from(spec), tokens, pool)?.text(),
-            label_logprobs => kernels::label_logprobs("label_logprobs", &labels, tokens, shape.rows)?.text(),
+            attention => attention.text(),
+            kv_write => kv_write.text(),
+            label_logprobs => label_logprobs.text(),
+            slot_words => kv_write.inputs()[3].dims[0],
+            chunk => KvSlots::CHUNK,
+            chunk_entries => (model.target == Target::Tpu).then_some(KvSlots::chunk_entries(tokens)),
             dtype => spec.dtype().mlir(),
             widen => model.widen,
             uses_kv => shape.kv != KvUse::None,

@@ -65,6 +65,15 @@ impl KvSlots {
         &self.slots
     }
 
+    /// Slots of a chunk, the unit of [`chunk_table`](Self::chunk_table).
+    pub const CHUNK: usize = CHUNK;
+
+    /// Word at which the entries of a [`chunk_table`](Self::chunk_table) for this many rows start. Every third word
+    /// from word 1 up to it is a chunk's index in the pool.
+    pub const fn chunk_entries(rows: usize) -> usize {
+        chunk_table_words(rows).1
+    }
+
     /// The slots as TPU kernels take them, sorted by chunk (8 slots from a multiple of 8): the number of chunks
     /// written; of each its index in the pool, a bit for every written token, and its first entry; behind the last
     /// chunk the number of entries; then the entries, `row * 8 + token in the chunk`.

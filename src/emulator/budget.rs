@@ -21,9 +21,32 @@ impl MemoryUse {
     pub fn vmem(&self) -> usize {
         self.vmem_windows + self.vmem_scratch
     }
+
+    /// Refuses a kernel that declares more than these bytes of either memory.
+    pub fn within(&self, vmem: usize, smem: usize) -> std::result::Result<(), OverBudget> {
+        for (memory, bytes, bound) in [("VMEM", self.vmem(), vmem), ("SMEM", self.smem, smem)] {
+            if bytes > bound {
+                return Err(OverBudget { memory, bytes, bound });
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Bytes with the last two dimensions padded to whole native tiles, which is how VMEM holds an array.
+/// A kernel declares more of a memory than there is for it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("declares {bytes} bytes of {memory}; at most {bound} are there")]
+pub struct OverBudget {
+    /// `VMEM` or `SMEM`.
+    pub memory: &'static str,
+    /// Bytes declared.
+    pub bytes: usize,
+    /// Bytes there are.
+    pub bound: usize,
+}
+
+/// Bytes with the last two dimensions padded to whole native tiles of 8 rows and 128 lanes, which is how VMEM holds an
+/// array of any element size.
 fn padded(a: &Argument) -> usize {
     let bytes = a.elem.bytes();
     let (rows, lanes) = match a.shape.as_slice() {
@@ -33,7 +56,7 @@ fn padded(a: &Argument) -> usize {
     };
     let leading: usize = a.shape.iter().rev().skip(2).product();
     leading
-        .saturating_mul(rows.next_multiple_of(32 / bytes))
+        .saturating_mul(rows.next_multiple_of(8))
         .saturating_mul(lanes.next_multiple_of(128))
         .saturating_mul(bytes)
 }

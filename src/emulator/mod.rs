@@ -49,30 +49,39 @@ mod builder;
 mod dma;
 mod error;
 mod fault;
+#[cfg(in_library)]
 mod grid;
 mod lanes;
 mod liveness;
 mod machine;
 mod memory;
+#[cfg(in_library)]
 mod operands;
 mod ops;
 mod options;
+#[cfg(in_library)]
 mod policies;
 mod report;
 mod rng;
 mod signature;
+mod simd;
+#[cfg(in_library)]
 mod tensor;
 mod text;
 mod types;
 mod value;
 
 pub use alignment::{AlignmentFinding, AlignmentRule};
-pub use budget::MemoryUse;
+pub use budget::{MemoryUse, OverBudget};
 pub use error::{EmulatorError, Location, Result};
 pub use fault::{Fault, FaultKind};
+#[cfg(in_library)]
 pub use operands::Operands;
 pub use options::{DmaPolicy, FaultPolicy, GridOrder, ReductionOrder, RunOptions};
-pub use report::{LoopCount, Outcome, Report, Traffic};
+#[cfg(in_library)]
+pub use report::Outcome;
+pub use report::{LoopCount, Report, Traffic};
+#[cfg(in_library)]
 pub use tensor::{Element, Tensor};
 pub use types::ElementType;
 
@@ -101,11 +110,13 @@ impl Emulator {
     }
 
     /// Runs the kernel with default options.
+    #[cfg(in_library)]
     pub fn run(&self, operands: &Operands) -> Result<Outcome> {
         self.run_with(operands, &RunOptions::default())
     }
 
     /// Runs the kernel.
+    #[cfg(in_library)]
     pub fn run_with(&self, operands: &Operands, options: &RunOptions) -> Result<Outcome> {
         grid::run(&self.signature, &self.sites, operands, options)
     }

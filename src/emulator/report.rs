@@ -1,9 +1,11 @@
 use super::error::Location;
 use super::fault::Fault;
+#[cfg(in_library)]
 use super::tensor::Tensor;
 use std::collections::BTreeMap;
 
 /// Result of a run.
+#[cfg(in_library)]
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Outcome {

@@ -22,6 +22,9 @@ pub enum KernelError {
         /// What the kernel needs.
         expected: bool,
     },
+    /// A batch that a kernel is declared for was refused.
+    #[error(transparent)]
+    Batch(#[from] crate::batch::BatchError),
     /// A function name is not an MLIR symbol of letters, digits and underscores.
     #[error("name is {name:?}; it must be letters, digits and underscores, not starting with a digit")]
     Name {

@@ -1,23 +1,38 @@
 //! Kernel text: templates under `kernels/`, rendered for a spec and a bucket, verified, wrapped as functions.
 
+mod blocks;
 mod error;
 mod function;
+mod kernel;
 mod mosaic;
+#[cfg(in_library)]
 mod params;
+#[cfg(not(in_library))]
+pub(crate) mod params;
 mod portable;
+#[cfg(in_library)]
 mod registry;
 mod render;
+mod variant;
 mod verify;
 
 use crate::batch::layout;
+#[cfg(not(in_library))]
+use crate::registry;
 
+pub use blocks::default_tiling;
+#[cfg(not(in_library))]
+pub(crate) use blocks::{Blocks, Tiles};
 pub use error::KernelError;
 pub use function::{Function, TensorType};
+pub use kernel::{Kernel, Target, stablehlo_function};
 pub use mosaic::{
-    LabelOutput, LabelSoftmaxTiling, LabelTiling, attention_mosaic, attention_tpu, kv_write_mosaic,
+    LabelOutput, LabelSoftmaxTiling, LabelTiling, TpuKind, attention_mosaic, attention_tpu, kv_write_mosaic,
     kv_write_tpu, label_logprobs_mosaic, label_logprobs_tpu, label_partials_tpu, label_softmax_mosaic,
     label_softmax_tpu,
 };
 pub use portable::{attention, kv_write, label_logprobs, label_softmax};
-pub use registry::{Variant, VariantShape, default_tiling, variants};
+#[cfg(in_library)]
+pub use registry::variants;
+pub use variant::{Variant, VariantShape, Workload};
 pub use verify::VerifyError;

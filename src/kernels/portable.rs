@@ -21,7 +21,6 @@ pub fn attention(
     bucket: &Bucket,
     pool_pages: usize,
 ) -> Result<Function, KernelError> {
-    at_least_one("pool_pages", pool_pages)?;
     if tiling.aligned_runs() {
         return Err(KernelError::AlignedRuns {
             kernel: "portable attention",
@@ -29,26 +28,7 @@ pub fn attention(
             expected: false,
         });
     }
-    if !tiling.kv_tile().is_multiple_of(spec.page_size()) {
-        return Err(shape(
-            "kv_tile",
-            tiling.kv_tile(),
-            format!("a multiple of page_size ({})", spec.page_size()),
-        ));
-    }
-    if bucket.q_tile == 0 || bucket.tokens == 0 || !bucket.tokens.is_multiple_of(bucket.q_tile) {
-        return Err(shape(
-            "bucket.tokens",
-            bucket.tokens,
-            format!("a positive multiple of q_tile ({})", bucket.q_tile),
-        ));
-    }
-    let rows = layout::HEADER + layout::ROW_SECTIONS * bucket.tokens;
-    let least = rows + (tiling.kv_tile() / spec.page_size()).max(tiling.own_tile()).max(layout::TILE_WORDS);
-    if bucket.meta_words < least {
-        return Err(shape("bucket.meta_words", bucket.meta_words, format!("at least {least}")));
-    }
-    let context = attention_context(name, spec, tiling, bucket, pool_pages);
+    let context = attention_context(name, spec, tiling, bucket, pool_pages)?;
     let (inputs, outputs) = attention_types(spec, bucket, pool_pages);
     Function::new("attention", name, render::attention(&context), inputs, outputs, None)
 }
@@ -132,7 +112,7 @@ fn labels_function(
     rows: usize,
     render: impl Fn(&render::LabelsContext<'_>) -> Result<String, minijinja::Error>,
 ) -> Result<Function, KernelError> {
-    let vocab_block = registry::VOCAB_BLOCK.min(spec.vocab());
+    let vocab_block = registry::BLOCKS.vocab_block.min(spec.vocab());
     let context = labels_context(name, spec, tokens, rows, vocab_block)?;
     let outputs = vec![TensorType::new(DType::F32, &[rows, spec.labels().len()])];
     Function::new(kernel, name, render(&context), labels_inputs(spec, tokens, rows), outputs, None)
@@ -189,14 +169,29 @@ fn at_least_one(field: &'static str, value: usize) -> Result<(), KernelError> {
     if value == 0 { Err(shape(field, value, "at least 1".to_owned())) } else { Ok(()) }
 }
 
+/// What attention texts of every target refer to, with what they all ask of tiling and bucket.
 pub(super) fn attention_context<'a>(
     name: &'a str,
     spec: &AttentionSpec,
     tiling: &Tiling,
     bucket: &Bucket,
     pool_pages: usize,
-) -> render::AttentionContext<'a> {
-    render::AttentionContext {
+) -> Result<render::AttentionContext<'a>, KernelError> {
+    at_least_one("pool_pages", pool_pages)?;
+    if !tiling.kv_tile().is_multiple_of(spec.page_size()) {
+        let bound = format!("a multiple of page_size ({})", spec.page_size());
+        return Err(shape("kv_tile", tiling.kv_tile(), bound));
+    }
+    if bucket.q_tile == 0 || bucket.tokens == 0 || !bucket.tokens.is_multiple_of(bucket.q_tile) {
+        let bound = format!("a positive multiple of q_tile ({})", bucket.q_tile);
+        return Err(shape("bucket.tokens", bucket.tokens, bound));
+    }
+    let rows = layout::HEADER + layout::ROW_SECTIONS * bucket.tokens;
+    let least = rows + (tiling.kv_tile() / spec.page_size()).max(tiling.own_tile()).max(layout::TILE_WORDS);
+    if bucket.meta_words < least {
+        return Err(shape("bucket.meta_words", bucket.meta_words, format!("at least {least}")));
+    }
+    Ok(render::AttentionContext {
         name,
         params: params::Attention {
             q_heads: spec.q_heads(),
@@ -215,7 +210,7 @@ pub(super) fn attention_context<'a>(
         pool_pages,
         meta_words: bucket.meta_words,
         key_slots: bucket.key_slots,
-    }
+    })
 }
 
 /// Parameter and result types of attention, for every target.

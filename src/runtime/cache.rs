@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::compile_options::CompileOptions;
 use super::error::RuntimeError;
 use super::executable::Executable;
+use super::precompiled::Precompiled;
 
 /// What became of a client's compile requests so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,11 @@ use super::executable::Executable;
 pub struct CacheStats {
     /// Served from memory, including those that waited for another thread's compilation.
     pub memory_hits: u64,
+    /// Served from executables that were compiled ahead of time.
+    pub precompiled_hits: u64,
+    /// Executables compiled ahead of time for a requested kernel and this kind of device, but of another compiler or
+    /// source, or that the plugin did not load. Each sends the request on, never fails it.
+    pub precompiled_refusals: u64,
     /// Served from the disk cache.
     pub disk_hits: u64,
     /// Compiled, successfully or not.
@@ -31,6 +37,8 @@ pub struct CacheStats {
 #[derive(Default)]
 struct Counters {
     memory_hits: AtomicU64,
+    precompiled_hits: AtomicU64,
+    precompiled_refusals: AtomicU64,
     disk_hits: AtomicU64,
     compiles: AtomicU64,
     disk_writes: AtomicU64,
@@ -70,6 +78,8 @@ impl Cache {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         CacheStats {
             memory_hits: read(&self.counters.memory_hits),
+            precompiled_hits: read(&self.counters.precompiled_hits),
+            precompiled_refusals: read(&self.counters.precompiled_refusals),
             disk_hits: read(&self.counters.disk_hits),
             compiles: read(&self.counters.compiles),
             disk_writes: read(&self.counters.disk_writes),
@@ -84,18 +94,20 @@ impl Cache {
         }
     }
 
-    /// The executable for a program: from memory, else by `load` from the disk's bytes, else by `compile`.
+    /// The executable for a program: from memory, else by `load` from one of the `ahead` that fit `compiler` and
+    /// program or from the disk's bytes, else by `compile`.
     pub(crate) fn get(
         &self,
         mlir: &str,
         options: &CompileOptions,
-        load: impl FnOnce(&[u8]) -> Result<Executable, RuntimeError>,
+        ahead: &Ahead<'_>,
+        load: impl Fn(&[u8]) -> Result<Executable, RuntimeError>,
         compile: impl FnOnce() -> Result<Executable, RuntimeError>,
     ) -> Result<Arc<Executable>, RuntimeError> {
         let options = format!("{options:?}");
         let key = hash(&[&self.context, options.as_bytes(), mlir.as_bytes()]);
         let Some(memory) = &self.memory else {
-            return self.get_outside_memory(&key, load, compile).map(Arc::new);
+            return self.get_outside_memory(&key, mlir, ahead, load, compile).map(Arc::new);
         };
         let slot = Arc::clone(memory.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,7 +116,7 @@ impl Cache {
             tracing::debug!(cache = "memory hit", "compile");
             return Ok(Arc::clone(executable));
         }
-        let executable = Arc::new(self.get_outside_memory(&key, load, compile)?);
+        let executable = Arc::new(self.get_outside_memory(&key, mlir, ahead, load, compile)?);
         *slot = Some(Arc::clone(&executable));
         Ok(executable)
     }
@@ -112,10 +124,29 @@ impl Cache {
     fn get_outside_memory(
         &self,
         key: &Key,
-        load: impl FnOnce(&[u8]) -> Result<Executable, RuntimeError>,
+        mlir: &str,
+        ahead: &Ahead<'_>,
+        load: impl Fn(&[u8]) -> Result<Executable, RuntimeError>,
         compile: impl FnOnce() -> Result<Executable, RuntimeError>,
     ) -> Result<Executable, RuntimeError> {
         let start = Instant::now();
+        for candidate in &ahead.executables {
+            let refusal = match candidate.mismatch(mlir, ahead.compiler) {
+                Some(reason) => reason,
+                None => match load(&candidate.bytes) {
+                    Ok(executable) => {
+                        count(&self.counters.precompiled_hits);
+                        let kernel = &*candidate.kernel;
+                        tracing::info!(cache = "precompiled hit", kernel, elapsed = ?start.elapsed(), "compile");
+                        return Ok(executable);
+                    }
+                    Err(error) => error.to_string(),
+                },
+            };
+            count(&self.counters.precompiled_refusals);
+            let (kernel, topology) = (&*candidate.kernel, &*candidate.topology);
+            tracing::warn!(kernel, topology, refusal, "a precompiled executable is not used");
+        }
         let path = self.disk.as_ref().map(|directory| directory.join(format!("{}.pjrt", hex(key))));
         if let Some(path) = &path {
             match read_entry(path, key).map(|bytes| bytes.map(|bytes| load(&bytes))) {
@@ -148,6 +179,14 @@ impl Cache {
         count(&self.counters.disk_errors);
         tracing::warn!(path = %path.display(), %error, "executable cache: {what} an entry");
     }
+}
+
+/// Executables compiled ahead of time for one kernel and the client's kind of device.
+#[derive(Default)]
+pub(crate) struct Ahead<'a> {
+    pub(crate) executables: Vec<&'a Precompiled>,
+    /// The client's compiler.
+    pub(crate) compiler: &'a str,
 }
 
 /// Hash of a list of byte strings; their lengths are part of it.
@@ -229,7 +268,7 @@ mod tests {
             failure()
         };
         for attempts in 1..3 {
-            assert!(cache.get("text", &options, load, failure).is_err());
+            assert!(cache.get("text", &options, &Ahead::default(), load, failure).is_err());
             let stats = cache.stats();
             assert_eq!((stats.compiles, stats.disk_errors, stats.memory_hits), (attempts, attempts, 0));
         }

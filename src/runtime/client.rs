@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::buffer::Buffer;
-use super::cache::{Cache, CacheStats};
+use super::cache::{Ahead, Cache, CacheStats};
 use super::compile_options::CompileOptions;
 use super::element::Element;
 use super::error::RuntimeError;
@@ -13,6 +13,8 @@ use super::ffi::handles::{RawBuffer, RawClient, RawExecutable};
 use super::host::Lent;
 use super::options::ClientOptions;
 use super::plugin::Plugin;
+use super::precompiled::Precompiled;
+use crate::kernels::{Kernel, Target, stablehlo_function};
 
 /// A plugin's devices, and the programs compiled for them. Clones are the same client.
 ///
@@ -29,6 +31,7 @@ struct Inner {
     platform_version: String,
     devices: Vec<Device>,
     cache: Cache,
+    precompiled: Vec<Precompiled>,
 }
 
 /// A device that this process can use.
@@ -88,8 +91,15 @@ impl Client {
         let context = cache_context(plugin, &platform_name, &platform_version, &devices);
         let context: Vec<&[u8]> = context.iter().map(String::as_bytes).collect();
         let cache = Cache::new(&context, options.memory_cache, options.disk_cache);
-        let inner =
-            Inner { raw: Arc::new(raw), plugin: *plugin, platform_name, platform_version, devices, cache };
+        let inner = Inner {
+            raw: Arc::new(raw),
+            plugin: *plugin,
+            platform_name,
+            platform_version,
+            devices,
+            cache,
+            precompiled: options.precompiled,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -110,7 +120,12 @@ impl Client {
 
     /// Whether its devices are TPUs, for which Mosaic kernels compile.
     pub fn is_tpu(&self) -> bool {
-        self.platform_name().eq_ignore_ascii_case("tpu")
+        self.target() == Target::Tpu
+    }
+
+    /// Whose kernels it runs: on TPUs the Mosaic ones.
+    pub fn target(&self) -> Target {
+        super::target_of(self.platform_name())
     }
 
     /// The devices that this process can use; at least one.
@@ -163,6 +178,34 @@ impl Client {
     /// # Errors
     /// The compiler's words, or an output type that has no [`DType`](crate::spec::DType).
     pub fn compile(&self, mlir: &str, options: &CompileOptions) -> Result<Arc<Executable>, RuntimeError> {
+        self.get(mlir, options, &Ahead::default())
+    }
+
+    /// The executable of one kernel alone, of [`stablehlo_function`] for [`Client::target`]: on a TPU the Mosaic kernel,
+    /// elsewhere the portable one.
+    ///
+    /// It comes from memory, from an executable that was compiled ahead of time for this very kernel, device kind and
+    /// compiler, from the disk cache, or is compiled; [`Client::cache_stats`] counts each, and `tracing` tells it.
+    ///
+    /// # Errors
+    /// The shape is one that the target's kernel does not take, or as for [`Client::compile`].
+    pub fn kernel(&self, kernel: &Kernel) -> Result<Arc<Executable>, crate::Error> {
+        let function = stablehlo_function(kernel.name(), kernel, self.target())?;
+        let line = kernel.to_string();
+        let kind = self.devices()[0].kind();
+        let executables =
+            self.inner.precompiled.iter().filter(|p| p.kernel == line && p.device_kind == kind).collect();
+        let ahead = Ahead { executables, compiler: self.platform_version() };
+        let _span = tracing::debug_span!("kernel", kernel = line).entered();
+        Ok(self.get(&function.module(), &CompileOptions::new(), &ahead)?)
+    }
+
+    fn get(
+        &self,
+        mlir: &str,
+        options: &CompileOptions,
+        ahead: &Ahead<'_>,
+    ) -> Result<Arc<Executable>, RuntimeError> {
         let _span =
             tracing::debug_span!("compile", platform = self.platform_name(), bytes = mlir.len()).entered();
         let encoded = options.to_pjrt()?.encode();
@@ -170,6 +213,7 @@ impl Client {
         self.inner.cache.get(
             mlir,
             options,
+            ahead,
             |bytes| Executable::new(RawExecutable::deserialize(raw, bytes)?, mlir),
             || Executable::new(RawExecutable::compile(raw, mlir, &encoded)?, mlir),
         )

@@ -89,6 +89,12 @@ pub enum RuntimeError {
         /// Platform name of the client.
         platform: String,
     },
+    /// A topology's devices are of no or of several kinds.
+    #[error("topology {name} does not have devices of exactly one kind")]
+    MixedTopology {
+        /// Name of the topology.
+        name: String,
+    },
     /// A device index is not below the device count.
     #[error("device index is {index}; the client has {count} addressable devices")]
     DeviceIndex {

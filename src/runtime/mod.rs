@@ -37,6 +37,7 @@ mod execution;
 mod host;
 mod options;
 mod plugin;
+mod precompiled;
 mod signature;
 mod topology;
 
@@ -53,5 +54,15 @@ pub use ffi::handles::MemoryStats;
 pub use host::HostBuffer;
 pub use options::{ClientOptions, OptionValue};
 pub use plugin::Plugin;
+pub use precompiled::Precompiled;
 pub use signature::{Parameter, Signature};
 pub use topology::Topology;
+
+/// Whose kernels run on a platform of this name.
+fn target_of(platform: &str) -> crate::kernels::Target {
+    if platform.eq_ignore_ascii_case("tpu") {
+        crate::kernels::Target::Tpu
+    } else {
+        crate::kernels::Target::Portable
+    }
+}

@@ -1,5 +1,7 @@
 use std::path::{Path, PathBuf};
 
+use super::precompiled::Precompiled;
+
 /// Value of a named plugin option or attribute.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -59,11 +61,18 @@ pub struct ClientOptions {
     pub(crate) device_count: Option<u32>,
     pub(crate) memory_cache: bool,
     pub(crate) disk_cache: Option<PathBuf>,
+    pub(crate) precompiled: Vec<Precompiled>,
 }
 
 impl Default for ClientOptions {
     fn default() -> Self {
-        Self { named: Vec::new(), device_count: None, memory_cache: true, disk_cache: None }
+        Self {
+            named: Vec::new(),
+            device_count: None,
+            memory_cache: true,
+            disk_cache: None,
+            precompiled: Precompiled::embedded().to_vec(),
+        }
     }
 }
 
@@ -98,6 +107,15 @@ impl ClientOptions {
     /// process trusts.
     pub fn disk_cache(mut self, directory: impl AsRef<Path>) -> Self {
         self.disk_cache = Some(directory.as_ref().to_path_buf());
+        self
+    }
+
+    /// Executables that [`Client::kernel`](super::Client::kernel) may take instead of compiling, in place of
+    /// [`Precompiled::embedded`].
+    ///
+    /// They are machine code that this process will run, like those of the disk cache.
+    pub fn precompiled(mut self, executables: Vec<Precompiled>) -> Self {
+        self.precompiled = executables;
         self
     }
 }

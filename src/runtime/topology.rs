@@ -4,6 +4,7 @@ use super::compile_options::CompileOptions;
 use super::error::RuntimeError;
 use super::ffi::compat::RawTopology;
 use super::plugin::Plugin;
+use crate::kernels::Target;
 
 /// Devices to compile for that need not be there.
 pub struct Topology {
@@ -32,6 +33,26 @@ impl Topology {
     /// The plugin cannot tell.
     pub fn platform_version(&self) -> Result<String, RuntimeError> {
         self.raw.platform_version()
+    }
+
+    /// Whose kernels its devices run.
+    ///
+    /// # Errors
+    /// The plugin cannot tell.
+    pub fn target(&self) -> Result<Target, RuntimeError> {
+        Ok(super::target_of(&self.raw.platform_name()?))
+    }
+
+    /// Kind of its devices, as [`Device::kind`](super::Device::kind) tells it of real ones.
+    ///
+    /// # Errors
+    /// The plugin cannot tell, or they are of several kinds.
+    pub fn device_kind(&self) -> Result<String, RuntimeError> {
+        let mut kinds = self.raw.device_kinds()?.into_iter();
+        match (kinds.next(), kinds.next()) {
+            (Some(kind), None) => Ok(kind),
+            _ => Err(RuntimeError::MixedTopology { name: self.name.clone() }),
+        }
     }
 
     /// Compiles a program ahead of time and returns the serialized executable, for

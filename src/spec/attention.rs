@@ -1,5 +1,5 @@
 use super::DType;
-use super::error::{SpecError, float, index_sized, positive};
+use super::error::{PageRule, SpecError, float, index_sized, positive};
 
 /// Static shape of ragged paged attention.
 ///
@@ -154,15 +154,13 @@ fn positive_real(field: &'static str, value: f32) -> Result<(), SpecError> {
     }
 }
 
-/// Page sizes are powers of two from 8 to 1024, so that a page never straddles a key tile.
+/// Page sizes are powers of two from 8 to 1024.
 pub(super) fn page_size(tokens: usize) -> Result<usize, SpecError> {
-    if tokens.is_power_of_two() && (8..=1024).contains(&tokens) {
-        Ok(tokens)
-    } else {
-        Err(SpecError::Unsupported {
-            field: "page_size",
-            value: tokens.to_string(),
-            supported: "powers of two from 8 to 1024",
-        })
-    }
+    let rule = match tokens {
+        n if n == 0 || !n.is_multiple_of(8) => PageRule::WholeTiles,
+        n if !n.is_power_of_two() => PageRule::PowerOfTwo,
+        1025.. => PageRule::KeyTile,
+        _ => return Ok(tokens),
+    };
+    Err(SpecError::PageSize { page_size: tokens, rule })
 }

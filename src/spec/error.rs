@@ -26,6 +26,14 @@ pub enum SpecError {
         /// What is supported, as text.
         supported: &'static str,
     },
+    /// A page size that kernels cannot copy.
+    #[error("page_size is {page_size}; it must be {rule}")]
+    PageSize {
+        /// The page size asked for, in tokens.
+        page_size: usize,
+        /// The rule that it breaks.
+        rule: PageRule,
+    },
     /// A real number is outside its open or closed interval.
     #[error("{field} is {value}; it must be {bound}")]
     OutOfRange {
@@ -36,6 +44,31 @@ pub enum SpecError {
         /// The bound, as text.
         bound: &'static str,
     },
+}
+
+/// What a page size must be, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PageRule {
+    /// A multiple of 8. Mosaic's alignment rule for DMA: an offset on a tiled dimension is a multiple of the tile, of 8
+    /// rows; so pages are written in aligned chunks of 8 tokens.
+    WholeTiles,
+    /// A power of two, so that a page never straddles a key tile.
+    PowerOfTwo,
+    /// At most 1024, for a key tile holds at least a page.
+    KeyTile,
+}
+
+impl std::fmt::Display for PageRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            PageRule::WholeTiles => {
+                "a positive multiple of 8: DMA offsets are multiples of a tile's 8 rows, and pages are written in such chunks"
+            }
+            PageRule::PowerOfTwo => "a power of two: a page never straddles a key tile",
+            PageRule::KeyTile => "at most 1024: a key tile holds at least a page",
+        })
+    }
 }
 
 /// `Err(Zero)` when `value` is 0.

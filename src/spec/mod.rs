@@ -10,6 +10,6 @@ mod label_logprobs;
 
 pub use attention::{AttentionSpec, AttentionSpecBuilder};
 pub use dtype::DType;
-pub use error::SpecError;
+pub use error::{PageRule, SpecError};
 pub use kv_write::KvWriteSpec;
 pub use label_logprobs::{LabelLogprobsSpec, LabelSet};

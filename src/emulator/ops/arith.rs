@@ -475,7 +475,7 @@ fn select_lanes<L: Lane>(m: &mut Machine<'_>, condition: Arg, x: Arg, y: Arg) ->
         let mut lanes = m.take_lanes::<L>(x);
         let (mask, other) = (m.lanes::<bool>(condition), m.lanes::<L>(y));
         if let Some(free) = std::sync::Arc::get_mut(&mut lanes) {
-            super::lanes::vectorised(
+            crate::emulator::simd::vectorised(
                 #[inline(always)]
                 || free.iter_mut().zip(other).zip(mask).for_each(|((x, &y), &c)| *x = if c { *x } else { y }),
             );
@@ -488,7 +488,7 @@ fn select_lanes<L: Lane>(m: &mut Machine<'_>, condition: Arg, x: Arg, y: Arg) ->
 
 fn pick<L: Lane>(mask: &[bool], x: &[L], y: &[L]) -> Vec<L> {
     let mut out = room(mask.len());
-    super::lanes::vectorised(
+    crate::emulator::simd::vectorised(
         #[inline(always)]
         || out.extend(x.iter().zip(y).zip(mask).map(|((&x, &y), &c)| if c { x } else { y })),
     );

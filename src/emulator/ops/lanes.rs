@@ -2,17 +2,10 @@
 
 use crate::emulator::lanes::room;
 use crate::emulator::machine::{Arg, Machine};
+use crate::emulator::simd::vectorised;
 use crate::emulator::types::Elem;
 use crate::emulator::value::{Lane, Value};
-use pulp::Arch;
 use std::sync::Arc;
-
-/// Runs `f` with the machine's vector instructions enabled. Without fused multiply-add unless written as such, so
-/// results do not depend on the machine.
-#[inline(always)]
-pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
-    Arch::new().dispatch(f)
-}
 
 /// `f` of every lane, in place if nothing else holds the vector.
 #[inline(always)]

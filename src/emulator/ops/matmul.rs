@@ -5,16 +5,15 @@
 //! multiply-add gives the same bits and is used where the machine has one; products of f32 are rounded to f32
 //! first. `precision` changes nothing: f32 operands are never split or rounded to bf16.
 
-use super::lanes::vectorised;
 use crate::emulator::builder::{Builder, step};
 use crate::emulator::error::Result;
 use crate::emulator::lanes::{Lanes, room};
 use crate::emulator::machine::Step;
 use crate::emulator::options::ReductionOrder;
+use crate::emulator::simd::{fused, vectorised};
 use crate::emulator::text::ast::{Attribute, Op};
 use crate::emulator::types::{Elem, Type, strides};
 use crate::emulator::value::Lane;
-use pulp::Arch;
 use std::sync::Arc;
 
 /// Rows and columns of the register tile.
@@ -188,15 +187,15 @@ fn pack_panel<const W: usize>(source: &[f32], side: Side, first: usize, width: u
 type Tile = [[f32; NR]; MR];
 
 fn sequential(a: &[f32], b: &[f32], exact: bool) -> Tile {
-    #[cfg(target_arch = "x86_64")]
-    if let (true, Arch::V3(simd)) = (exact, Arch::new()) {
-        return simd.vectorize(
+    // On machines without fused multiply-add the separate product is as exact.
+    if exact
+        && let Some(tile) = fused(
             #[inline(always)]
             || accumulate(a, b, |x, y, z| x.mul_add(y, z)),
-        );
+        )
+    {
+        return tile;
     }
-    // On other machines the separate product is as exact.
-    let _ = exact;
     vectorised(
         #[inline(always)]
         || accumulate(a, b, |x, y, z| x * y + z),

@@ -1,6 +1,5 @@
 //! Loads, stores and views.
 
-use super::lanes::vectorised;
 use crate::emulator::alignment::{AlignmentRule, Finding};
 use crate::emulator::builder::{Builder, Operand, step};
 use crate::emulator::error::Result;
@@ -8,6 +7,7 @@ use crate::emulator::fault::FaultKind;
 use crate::emulator::lanes::room;
 use crate::emulator::machine::{Arg, Machine, Step};
 use crate::emulator::memory::{Run, View, Words};
+use crate::emulator::simd::vectorised;
 use crate::emulator::text::ast::Op;
 use crate::emulator::types::{Elem, Space, Type, volume};
 use crate::emulator::value::{Lane, Value};

@@ -1,12 +1,12 @@
 //! Reductions along dimensions.
 
 use super::arith::maximum;
-use super::lanes::vectorised;
 use super::shape::gather_strided;
 use crate::emulator::builder::{Builder, step};
 use crate::emulator::error::Result;
 use crate::emulator::machine::Step;
 use crate::emulator::options::ReductionOrder;
+use crate::emulator::simd::vectorised;
 use crate::emulator::text::ast::{Attribute, Op};
 use crate::emulator::types::{Elem, Type, strides, volume};
 use crate::emulator::value::{Lane, round_bf16, unsigned, wrap_int};

@@ -1,7 +1,7 @@
 use super::super::function::Function;
 use super::super::portable::{attention_context, attention_types};
-use super::super::{KernelError, render};
-use super::{VMEM_LIMIT, encoded, template};
+use super::super::{KernelError, layout, render};
+use super::{SMEM_LIMIT, VMEM_LIMIT, encoded, template};
 use crate::batch::{Bucket, Tiling};
 use crate::spec::AttentionSpec;
 
@@ -14,22 +14,7 @@ pub fn attention_mosaic(
     bucket: &Bucket,
     pool_pages: usize,
 ) -> Result<String, KernelError> {
-    if bucket.key_slots == 0 {
-        return Err(KernelError::Shape {
-            field: "bucket.key_slots",
-            value: 0,
-            bound: "that of a plan with aligned runs".to_owned(),
-        });
-    }
-    let rows = bucket.q_tile * spec.group_size();
-    if !rows.is_multiple_of(128) {
-        return Err(KernelError::Shape {
-            field: "q_tile x group",
-            value: rows,
-            bound: "a multiple of 128, for query rows lie on lanes".to_owned(),
-        });
-    }
-    let context = attention_context(name, spec, tiling, bucket, pool_pages);
+    let context = context(name, spec, tiling, bucket, pool_pages)?;
     render::attention_mosaic(&context).map_err(template("attention"))
 }
 
@@ -42,9 +27,46 @@ pub fn attention_tpu(
     bucket: &Bucket,
     pool_pages: usize,
 ) -> Result<Function, KernelError> {
-    let text = attention_mosaic(name, spec, tiling, bucket, pool_pages)?;
-    let context = attention_context(name, spec, tiling, bucket, pool_pages);
+    let context = context(name, spec, tiling, bucket, pool_pages)?;
+    let text = render::attention_mosaic(&context).map_err(template("attention"))?;
     let rendered = render::attention_tpu(&context, &encoded(&text), VMEM_LIMIT);
     let (inputs, outputs) = attention_types(spec, bucket, pool_pages);
     Function::new("attention", name, rendered, inputs, outputs, None)
+}
+
+fn context<'a>(
+    name: &'a str,
+    spec: &AttentionSpec,
+    tiling: &Tiling,
+    bucket: &Bucket,
+    pool_pages: usize,
+) -> Result<render::AttentionContext<'a>, KernelError> {
+    let shape = |field, value, bound| Err(KernelError::Shape { field, value, bound });
+    if !tiling.aligned_runs() {
+        return Err(KernelError::AlignedRuns {
+            kernel: "TPU attention",
+            aligned_runs: false,
+            expected: true,
+        });
+    }
+    let context = attention_context(name, spec, tiling, bucket, pool_pages)?;
+    if bucket.key_slots == 0 {
+        return shape("bucket.key_slots", 0, "that of a plan with aligned runs".to_owned());
+    }
+    let rows = bucket.q_tile * spec.group_size();
+    if !rows.is_multiple_of(128) {
+        let bound = "a multiple of 128, for query rows lie on lanes".to_owned();
+        return shape("q_tile x group", rows, bound);
+    }
+    // Row sections lie in device memory; header and tables in scalar memory.
+    let most = layout::ROW_SECTIONS * bucket.tokens + SMEM_LIMIT / 4;
+    if bucket.meta_words > most {
+        let bound = format!(
+            "at most {most} with {} tokens, for header and tables lie in scalar memory; \
+             Planner::with_max_meta_words refuses such batches",
+            bucket.tokens
+        );
+        return shape("bucket.meta_words", bucket.meta_words, bound);
+    }
+    Ok(context)
 }

@@ -4,9 +4,6 @@ use super::super::{KernelError, render};
 use super::{VMEM_LIMIT, encoded, template};
 use crate::spec::{DType, LabelLogprobsSpec};
 
-/// Labels of a row at most: each is an unrolled pass over a block of logits.
-const MAX_LABELS: usize = 32;
-
 /// VMEM for windows and blocks of logits, in bytes; the rest of [`VMEM_LIMIT`] is the compiler's.
 const BLOCK_BUDGET: usize = 40 << 20;
 
@@ -50,12 +47,15 @@ pub struct LabelTiling {
 }
 
 impl LabelTiling {
+    /// Labels of a row at most: each is an unrolled pass over a block of logits.
+    pub const MAX_LABELS: usize = 32;
+
     /// Blocks for a spec and a number of rows. Refuses more than 32 labels, and a hidden size of which two
     /// buffers of 128 rows of either operand do not fit into 40 MiB.
     pub fn new(spec: &LabelLogprobsSpec, rows: usize, output: LabelOutput) -> Result<Self, KernelError> {
         let labels = spec.labels().len();
-        if labels > MAX_LABELS {
-            let bound = format!("at most {MAX_LABELS}, for the TPU kernel unrolls them");
+        if labels > Self::MAX_LABELS {
+            let bound = format!("at most {}, for the TPU kernel unrolls them", Self::MAX_LABELS);
             return Err(KernelError::Shape { field: "labels", value: labels, bound });
         }
         let row_bytes = spec.hidden().saturating_mul(spec.dtype().size());

@@ -1,6 +1,7 @@
 //! The TPU kernels: Mosaic text, and the StableHLO function that calls it.
 
 mod attention;
+mod device;
 mod kv_write;
 mod label_logprobs;
 mod label_softmax;
@@ -10,6 +11,7 @@ use base64::Engine as _;
 use super::KernelError;
 
 pub use attention::{attention_mosaic, attention_tpu};
+pub use device::TpuKind;
 pub use kv_write::{kv_write_mosaic, kv_write_tpu};
 pub use label_logprobs::{
     LabelOutput, LabelTiling, label_logprobs_mosaic, label_logprobs_tpu, label_partials_tpu,
@@ -18,6 +20,9 @@ pub use label_softmax::{LabelSoftmaxTiling, label_softmax_mosaic, label_softmax_
 
 /// VMEM that the compiler may give a kernel, in bytes; each device kind has at least 64 MiB.
 const VMEM_LIMIT: usize = 60 << 20;
+
+/// SMEM that a kernel's operands may take, in bytes; the rest of each device kind's is the compiler's.
+const SMEM_LIMIT: usize = 960 << 10;
 
 /// A kernel text as a custom call carries it.
 fn encoded(text: &str) -> String {

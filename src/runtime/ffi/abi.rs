@@ -105,6 +105,7 @@ calls! {
     PJRT_TopologyDescription_Destroy(PJRT_TopologyDescription_Destroy_Args),
     PJRT_TopologyDescription_PlatformName(PJRT_TopologyDescription_PlatformName_Args),
     PJRT_TopologyDescription_PlatformVersion(PJRT_TopologyDescription_PlatformVersion_Args),
+    PJRT_TopologyDescription_GetDeviceDescriptions(PJRT_TopologyDescription_GetDeviceDescriptions_Args),
     PJRT_Compile(PJRT_Compile_Args),
 }
 // SAFETY: as above; nested in the arguments of Execute.

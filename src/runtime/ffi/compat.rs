@@ -5,6 +5,7 @@
 //! struct, and keep the error of a call whose failure `pjrt` would panic on. Entries that are not needed are absent.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::ffi::c_char;
 use std::mem::ManuallyDrop;
 use std::ptr::{copy_nonoverlapping, null_mut};
@@ -90,6 +91,22 @@ unsafe extern "C" fn serialize(args: *mut PJRT_Executable_Serialize_Args) -> *mu
     null_mut()
 }
 
+/// Device descriptions, whose array may not be null even where there is none.
+unsafe extern "C" fn descriptions(
+    args: *mut PJRT_TopologyDescription_GetDeviceDescriptions_Args,
+) -> *mut PJRT_Error {
+    // SAFETY: called by `pjrt` with its struct for this entry, which stays writable.
+    unsafe {
+        infallible(args);
+        let args = &mut *args;
+        if args.descriptions.is_null() {
+            args.descriptions = std::ptr::dangling();
+            args.num_descriptions = 0;
+        }
+    }
+    null_mut()
+}
+
 /// The plugin was initialised when it was loaded.
 unsafe extern "C" fn initialized(_: *mut PJRT_Plugin_Initialize_Args) -> *mut PJRT_Error {
     null_mut()
@@ -117,6 +134,8 @@ fn api(table: &'static Table) -> pjrt::Api {
     patched.PJRT_TopologyDescription_Destroy = Some(infallible);
     patched.PJRT_TopologyDescription_PlatformName = Some(infallible);
     patched.PJRT_TopologyDescription_PlatformVersion = Some(infallible);
+    patched.PJRT_TopologyDescription_GetDeviceDescriptions = Some(descriptions);
+    patched.PJRT_DeviceDescription_Kind = Some(infallible);
     patched.PJRT_Compile = real.PJRT_Compile.and(Some(fallible));
     patched.PJRT_Executable_Destroy = Some(infallible);
     patched.PJRT_Executable_Serialize = Some(serialize);
@@ -154,8 +173,19 @@ impl RawTopology {
         Ok(Self { table, api, inner: ManuallyDrop::new(inner) })
     }
 
+    pub(crate) fn platform_name(&self) -> Result<String, RuntimeError> {
+        with_plugin(self.table, || self.inner.platform_name().into_owned())
+    }
+
     pub(crate) fn platform_version(&self) -> Result<String, RuntimeError> {
         with_plugin(self.table, || self.inner.platform_version().into_owned())
+    }
+
+    /// Kinds of its devices, each once.
+    pub(crate) fn device_kinds(&self) -> Result<BTreeSet<String>, RuntimeError> {
+        with_plugin(self.table, || {
+            self.inner.device_descriptions().iter().map(|device| device.kind().into_owned()).collect()
+        })
     }
 
     /// Compiles MLIR text and returns the serialized executable.

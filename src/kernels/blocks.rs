@@ -1,0 +1,47 @@
+//! Block sizes of the manifests: for a target and a page size, and nothing else, so that a sum is grouped the same way
+//! whatever the batch.
+
+use super::Target;
+use super::registry::BLOCKS;
+use crate::batch::{BatchError, Tiling};
+
+/// Block sizes as the manifests declare them.
+pub(crate) struct Blocks {
+    pub attention: Tiles,
+    pub attention_tpu: Tiles,
+    /// Rows of the LM head that the portable label kernels multiply at a time.
+    pub vocab_block: usize,
+}
+
+/// Query, key and own tile of attention, in tokens.
+#[derive(Clone, Copy, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tiles {
+    pub q_tile: usize,
+    pub kv_tile: usize,
+    pub own_tile: usize,
+}
+
+impl Target {
+    /// Attention's block sizes for a page size, from `kernels/attention/manifest.toml`: plans for this target are made
+    /// with them.
+    ///
+    /// # Errors
+    /// The page size is none that tiles can be cut at.
+    pub fn tiling(self, page_size: usize) -> Result<Tiling, BatchError> {
+        let Tiles { q_tile, kv_tile, own_tile } = match self {
+            Target::Portable => BLOCKS.attention,
+            Target::Tpu => BLOCKS.attention_tpu,
+        };
+        let tiling = Tiling::new(q_tile, kv_tile.max(page_size), own_tile, page_size)?;
+        Ok(match self {
+            Target::Portable => tiling,
+            Target::Tpu => tiling.with_aligned_runs(),
+        })
+    }
+}
+
+/// [`Target::tiling`] of the portable kernels.
+pub fn default_tiling(page_size: usize) -> Result<Tiling, BatchError> {
+    Target::Portable.tiling(page_size)
+}

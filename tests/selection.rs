@@ -1,0 +1,173 @@
+//! Which kernel a client runs, and where its executable comes from.
+#![cfg(feature = "runtime")]
+
+#[path = "common/libtpu.rs"]
+mod libtpu;
+
+use std::path::Path;
+
+use tpu_rpa::kernels::{self, Kernel, Target, TpuKind, stablehlo_function};
+use tpu_rpa::runtime::{
+    CacheStats, Client, ClientOptions, CompileOptions, DiscoveryOptions, Plugin, Precompiled,
+};
+use tpu_rpa::spec::{DType, KvWriteSpec};
+
+/// The CPU plugin of the tool folder, also where the environment names a libtpu.
+fn plugin() -> Plugin {
+    Plugin::discover(&DiscoveryOptions::empty().directory(env!("CARGO_MANIFEST_DIR")))
+        .unwrap_or_else(|e| panic!("no PJRT plugin, run `make tools`: {e}"))
+}
+
+fn client(options: ClientOptions) -> Client {
+    Client::new(&plugin(), options.device_count(1)).unwrap()
+}
+
+fn kernel() -> Kernel {
+    Kernel::KvWrite { spec: KvWriteSpec::new(2, 64, 16, DType::F32).unwrap(), tokens: 16, pool_pages: 2 }
+}
+
+/// The kernel's executable, as the CPU client itself compiles it.
+fn precompiled() -> Precompiled {
+    let client = client(ClientOptions::new().precompiled(Vec::new()));
+    let module = stablehlo_function("kv_write", &kernel(), Target::Portable).unwrap().module();
+    let executable = client.compile(&module, &CompileOptions::new()).unwrap();
+    Precompiled {
+        kernel: kernel().to_string().into(),
+        topology: "this machine".into(),
+        device_kind: client.devices()[0].kind().to_owned().into(),
+        compiler: client.platform_version().to_owned().into(),
+        source: Precompiled::source_hash(&module).into(),
+        bytes: executable.serialize().unwrap().into(),
+    }
+}
+
+/// What `kernel` did on a new client: of these executables and this disk cache. The write must be right.
+fn stats(precompiled: Vec<Precompiled>, disk: Option<&Path>) -> CacheStats {
+    let mut options = ClientOptions::new().precompiled(precompiled);
+    if let Some(folder) = disk {
+        options = options.disk_cache(folder);
+    }
+    let client = client(options);
+    let program = client.kernel(&kernel()).unwrap();
+    let rows = |first: f32| {
+        let values: Vec<f32> = (0..16 * 2 * 64).map(|i| first + i as f32).collect();
+        client.upload(&values, &[16, 2, 64]).unwrap()
+    };
+    let pages = client.upload(&vec![0f32; 2 * 2 * 2 * 16 * 64], &[2, 2, 2, 16, 64]).unwrap();
+    let mut slots = [-1i32; 16];
+    slots[3] = 17; // page 1, offset 1
+    let slots = client.upload(&slots, &[16]).unwrap();
+    let out = program.run(&[&rows(1e4), &rows(2e4), &pages, &slots]).unwrap()[0].to_vec::<f32>().unwrap();
+    // Page 1 (of K and V, 2 heads each), K, head 1, offset 1.
+    let at = ((2 * 2 + 1) * 16 + 1) * 64;
+    assert_eq!(out[at], 1e4 + (3 * 2 * 64 + 64) as f32);
+    assert_eq!(out.iter().filter(|&&x| x != 0.0).count(), 2 * 2 * 64);
+    client.cache_stats()
+}
+
+#[test]
+fn a_cpu_client_runs_the_portable_kernels() {
+    let client = client(ClientOptions::new());
+    assert_eq!(client.target(), Target::Portable);
+    for variant in kernels::variants().unwrap() {
+        let kernel = variant.kernel(client.target()).unwrap();
+        let function = stablehlo_function(kernel.name(), &kernel, client.target()).unwrap();
+        assert!(!function.text().contains("tpu_custom_call"), "{}", variant.id);
+        if variant.mosaic {
+            let kernel = variant.kernel(Target::Tpu).unwrap();
+            let function = stablehlo_function(kernel.name(), &kernel, Target::Tpu).unwrap();
+            assert!(function.text().contains("@tpu_custom_call"), "{}", variant.id);
+        }
+    }
+    client.kernel(&kernel()).unwrap();
+    client.kernel(&kernel()).unwrap();
+    let stats = client.cache_stats();
+    assert_eq!((stats.compiles, stats.memory_hits, stats.precompiled_refusals), (1, 1, 0), "{stats:?}");
+}
+
+#[test]
+fn a_precompiled_executable_is_taken() {
+    let stats = stats(vec![precompiled()], None);
+    assert_eq!((stats.precompiled_hits, stats.precompiled_refusals, stats.compiles), (1, 0, 0), "{stats:?}");
+}
+
+/// Of another compiler, of another source, or damaged: the disk cache or the compiler takes over.
+#[test]
+fn a_precompiled_executable_that_does_not_fit_is_refused() {
+    let good = precompiled();
+    let unfit = [
+        Precompiled { compiler: "TFRT TPU v6 lite\nBuilt on another day".into(), ..good.clone() },
+        Precompiled { source: Precompiled::source_hash("another text").into(), ..good.clone() },
+        Precompiled { bytes: good.bytes[..good.bytes.len() / 2].to_vec().into(), ..good.clone() },
+    ];
+    for unfit in unfit {
+        let folder = tempfile::tempdir().unwrap();
+        let first = stats(vec![unfit.clone()], Some(folder.path()));
+        let found = (first.precompiled_hits, first.precompiled_refusals, first.disk_hits, first.compiles);
+        assert_eq!(found, (0, 1, 0, 1), "{unfit:?}: {first:?}");
+        assert_eq!(first.disk_writes, 1);
+        let second = stats(vec![unfit.clone()], Some(folder.path()));
+        let found = (second.precompiled_hits, second.precompiled_refusals, second.disk_hits, second.compiles);
+        assert_eq!(found, (0, 1, 1, 0), "{unfit:?}: {second:?}");
+        let third = stats(vec![unfit.clone(), good.clone()], Some(folder.path()));
+        let found = (third.precompiled_hits, third.precompiled_refusals, third.disk_hits, third.compiles);
+        assert_eq!(found, (1, 1, 0, 0), "{unfit:?}: {third:?}");
+    }
+}
+
+/// Executables for other kernels and other devices are no candidates.
+#[test]
+fn a_precompiled_executable_of_something_else_is_not_asked_for() {
+    let good = precompiled();
+    let others = vec![
+        Precompiled { kernel: "kv_write of other shape".into(), ..good.clone() },
+        Precompiled { device_kind: "TPU v6 lite".into(), ..good },
+    ];
+    let stats = stats(others, None);
+    assert_eq!((stats.precompiled_hits, stats.precompiled_refusals, stats.compiles), (0, 0, 1), "{stats:?}");
+}
+
+#[test]
+fn a_tpu_topology_gets_the_mosaic_kernels() {
+    let Some(plugin) = libtpu::libtpu() else { return };
+    for kind in TpuKind::ALL {
+        let topology = plugin.topology(kind.topology()).unwrap();
+        assert_eq!(topology.target().unwrap(), Target::Tpu);
+        assert!(topology.device_kind().unwrap().starts_with("TPU"));
+        let function = stablehlo_function("kv_write", &kernel(), topology.target().unwrap()).unwrap();
+        assert!(function.text().contains("@tpu_custom_call"));
+        assert!(!topology.compile_aot(&function.module(), &CompileOptions::new()).unwrap().is_empty());
+    }
+}
+
+/// What the library was built with under `aot` is what a TPU client of this libtpu would look for.
+#[test]
+fn embedded_executables_are_of_the_declared_variants() {
+    let embedded = Precompiled::embedded();
+    if embedded.is_empty() {
+        eprintln!("SKIPPED: built without executables (`make aot` builds with them)");
+        return;
+    }
+    let declared: Vec<_> = kernels::variants().unwrap().into_iter().filter(|v| v.mosaic).collect();
+    assert_eq!(embedded.len(), declared.len() * TpuKind::ALL.len());
+    for variant in &declared {
+        let kernel = variant.kernel(Target::Tpu).unwrap();
+        let module = stablehlo_function(kernel.name(), &kernel, Target::Tpu).unwrap().module();
+        for kind in TpuKind::ALL {
+            let found: Vec<_> = embedded
+                .iter()
+                .filter(|p| p.kernel == kernel.to_string() && p.topology == kind.topology())
+                .collect();
+            assert_eq!(found.len(), 1, "{} for {kind}", variant.id);
+            assert_eq!(found[0].source, Precompiled::source_hash(&module), "{} for {kind}", variant.id);
+        }
+    }
+    let Some(plugin) = libtpu::libtpu() else { return };
+    for kind in TpuKind::ALL {
+        let topology = plugin.topology(kind.topology()).unwrap();
+        for p in embedded.iter().filter(|p| p.topology == kind.topology()) {
+            assert_eq!(p.compiler, topology.platform_version().unwrap());
+            assert_eq!(p.device_kind, topology.device_kind().unwrap());
+        }
+    }
+}
