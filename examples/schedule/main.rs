@@ -1,0 +1,53 @@
+//! `cargo run --release --features schedule --example schedule -- replay --workload W1 --device v6e`
+
+mod args;
+mod table;
+mod workload;
+
+use anyhow::Context as _;
+use args::{Cli, Command, Export, Replay};
+use clap::Parser as _;
+use ndarray::ArrayView1;
+use ndarray_npy::NpzWriter;
+use tpu_rpa::schedule::{Compiler, compile_child};
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Compile => Ok(compile_child().context("the environment names no module")??),
+        Command::Export(args) => export(&args),
+        Command::Replay(args) => replay(&args),
+    }
+}
+
+fn replay(args: &Replay) -> anyhow::Result<()> {
+    let compiler = Compiler::new(std::env::current_exe()?, &["compile"], &args.libtpu);
+    let device = args.shape.device;
+    for workload in &args.shape.workload {
+        let (kernel, plan) = workload.kernel(&args.shape)?;
+        let schedule = compiler.schedule(&kernel, device, &args.cache)?;
+        let replay = schedule.replay(kernel.prefetch(), &device.dma_model(args.latency));
+        let no_latency = schedule.replay(kernel.prefetch(), &device.dma_model(0.0));
+        table::print(workload.name(), device, &schedule, &replay, &no_latency, plan.as_ref());
+    }
+    Ok(())
+}
+
+fn export(args: &Export) -> anyhow::Result<()> {
+    for workload in &args.shape.workload {
+        let (kernel, _) = workload.kernel(&args.shape)?;
+        let several = args.shape.workload.len() > 1;
+        let folder = if several { args.out.join(workload.name()) } else { args.out.clone() };
+        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        let module = folder.join("module.mlir");
+        std::fs::write(&module, kernel.module()).with_context(|| module.display().to_string())?;
+        let operands = folder.join("operands.npz");
+        let file = std::fs::File::create(&operands).with_context(|| operands.display().to_string())?;
+        let mut npz = NpzWriter::new(file);
+        for (index, words) in kernel.prefetch().iter().enumerate() {
+            npz.add_array(format!("arg{index}"), &ArrayView1::from(words))?;
+        }
+        npz.finish()?;
+        println!("{}, {}", module.display(), operands.display());
+    }
+    Ok(())
+}

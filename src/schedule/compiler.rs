@@ -1,0 +1,141 @@
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::error::file_error;
+use sha2::{Digest as _, Sha256};
+
+use super::{DeviceKind, Kernel, Schedule, ScheduleError};
+use crate::runtime::{CompileOptions, Plugin};
+
+const MODULE: &str = "TPU_RPA_SCHEDULE_MODULE";
+const TOPOLOGY: &str = "TPU_RPA_SCHEDULE_TOPOLOGY";
+const PLUGIN: &str = "TPU_RPA_SCHEDULE_PLUGIN";
+
+/// Compiles kernels with libtpu in child processes, for the compiler reads its dump flags once a process and may abort.
+#[derive(Clone, Debug)]
+pub struct Compiler {
+    program: PathBuf,
+    arguments: Vec<String>,
+    plugin: PathBuf,
+}
+
+impl Compiler {
+    /// `program`, run with `arguments`, must do nothing but call [`compile_child`] and exit with its outcome;
+    /// `plugin` is libtpu's shared object.
+    pub fn new(program: impl Into<PathBuf>, arguments: &[&str], plugin: impl Into<PathBuf>) -> Self {
+        let arguments = arguments.iter().map(|&a| a.to_owned()).collect();
+        Compiler { program: program.into(), arguments, plugin: plugin.into() }
+    }
+
+    /// The kernel's schedule, from `cache` if the same module was compiled for the same device by the same compiler
+    /// before, else compiled. `cache` is created, and holds the listings, about as many megabytes as the schedule has
+    /// thousand slots.
+    ///
+    /// # Errors
+    /// The compiler's last words; a listing that is missing or not understood.
+    pub fn schedule(
+        &self,
+        kernel: &Kernel,
+        device: DeviceKind,
+        cache: &Path,
+    ) -> Result<Schedule, ScheduleError> {
+        let cache = std::path::absolute(cache).map_err(file_error(cache))?;
+        let compiler = std::fs::metadata(&self.plugin).map_err(file_error(&self.plugin))?.len();
+        let mut hash = Sha256::new();
+        hash.update(format!("{compiler} {device}\n{}", kernel.module()));
+        let key: String = hash.finalize()[..8].iter().map(|b| format!("{b:02x}")).collect();
+        let entry = cache.join(format!("{}-{device}-{key}", kernel.name()));
+        let (bundles, utilization) = (entry.join("bundles.txt"), entry.join("utilization.txt"));
+        if !utilization.exists() {
+            let scratch = cache.join(format!("dump-{}-{key}", std::process::id()));
+            let made = self.dump(kernel, device, &scratch).and_then(|()| {
+                std::fs::create_dir_all(&entry).map_err(file_error(&entry))?;
+                let take = |ending, to: &Path| {
+                    let from = listing_of(kernel.name(), &scratch, ending)?;
+                    std::fs::rename(&from, to).map_err(file_error(&from))
+                };
+                take("-packed-bundles-post-ra.txt", &bundles)?;
+                take("-pre-delay_hlo-static-per-bundle-utilization.txt", &utilization)
+            });
+            // Dumps are hundreds of megabytes.
+            let _ = std::fs::remove_dir_all(&scratch);
+            made?;
+        }
+        Schedule::read(&bundles, &utilization)
+    }
+
+    /// Compiles, and leaves all of the compiler's listings in `directory`, which is created.
+    fn dump(&self, kernel: &Kernel, device: DeviceKind, directory: &Path) -> Result<(), ScheduleError> {
+        std::fs::create_dir_all(directory).map_err(file_error(directory))?;
+        let module = directory.join("module.mlir");
+        std::fs::write(&module, kernel.module()).map_err(file_error(&module))?;
+        let flags = format!(
+            "--xla_jf_dump_to={} --xla_jf_dump_llo_text=true --xla_jf_emit_annotations=true",
+            directory.display()
+        );
+        let output = Command::new(&self.program)
+            .args(&self.arguments)
+            .env(MODULE, &module)
+            .env(TOPOLOGY, device.topology())
+            .env(PLUGIN, &self.plugin)
+            .env("LIBTPU_INIT_ARGS", flags)
+            .env("TPU_SKIP_MDS_QUERY", "1")
+            .env("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+            .stdin(Stdio::null())
+            .output()
+            .map_err(file_error(&self.program))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+        said.push_str(&String::from_utf8_lossy(&output.stderr));
+        let start = said.len().saturating_sub(4000);
+        let start = (start..said.len()).find(|&i| said.is_char_boundary(i)).unwrap_or(0);
+        Err(ScheduleError::Compile {
+            device: device.name(),
+            status: output.status.to_string(),
+            output: said[start..].trim().to_owned(),
+        })
+    }
+}
+
+/// The listing of the kernel among those of a dump: the compiler adds parts of its own, which it names `TLP` and
+/// `<late-...>`.
+fn listing_of(kernel: &str, directory: &Path, ending: &'static str) -> Result<PathBuf, ScheduleError> {
+    let missing = || ScheduleError::NoDump {
+        kernel: kernel.to_owned(),
+        pattern: ending,
+        directory: directory.to_owned(),
+    };
+    let mut found: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(file_error(directory))? {
+        let entry = entry.map_err(file_error(directory))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // Times, a dash, the part, a number, the pass.
+        let part = name.split_once('-').map_or("", |(_, rest)| rest);
+        let analysis = name.contains("schedule-analysis");
+        if name.ends_with(ending) && !part.starts_with(['<']) && !part.starts_with("TLP-") && !analysis {
+            found.push(entry.path());
+        }
+    }
+    match &found[..] {
+        [one] => Ok(one.clone()),
+        _ => Err(missing()),
+    }
+}
+
+/// What a [`Compiler`]'s child process does: compiles the module that its environment names. `None` where the
+/// environment names none: the process is no such child.
+///
+/// # Errors
+/// The compiler's words.
+pub fn compile_child() -> Option<Result<(), ScheduleError>> {
+    let module = PathBuf::from(std::env::var_os(MODULE)?);
+    let (topology, plugin) = (std::env::var(TOPOLOGY).ok()?, std::env::var_os(PLUGIN)?);
+    let compile = || {
+        let text = std::fs::read_to_string(&module).map_err(file_error(&module))?;
+        Plugin::load(&plugin)?.topology(&topology)?.compile_aot(&text, &CompileOptions::new())?;
+        Ok(())
+    };
+    Some(compile())
+}
