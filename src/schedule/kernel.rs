@@ -1,7 +1,7 @@
 use base64::Engine as _;
 
 use super::ScheduleError;
-use crate::kernels::Function;
+use crate::kernels::{Function, TensorType};
 
 /// A TPU kernel alone: a StableHLO module whose `main` is one call of it, and the values of its scalar-prefetch
 /// operands, which decide what its scalar program does.
@@ -19,6 +19,39 @@ impl Kernel {
     /// operands in order.
     pub fn new(name: &str, module: String, prefetch: Vec<Vec<i32>>) -> Self {
         Kernel { name: name.to_owned(), module, prefetch }
+    }
+
+    /// A Mosaic text alone. `inputs` are its operands in order, scalar-prefetch operands first, all row-major, and
+    /// `prefetch` the values of those. It gets `vmem` bytes of VMEM: give it most of what there is, for XLA may place
+    /// operands of the call in the rest.
+    pub fn of_mosaic(
+        name: &str,
+        text: &str,
+        inputs: &[TensorType],
+        output: &TensorType,
+        prefetch: Vec<Vec<i32>>,
+        vmem: usize,
+    ) -> Self {
+        let body = base64::engine::general_purpose::STANDARD.encode(text);
+        let layouts: Vec<_> = inputs.iter().map(row_major).collect();
+        let attributes = format!(
+            "backend_config = \"{{\\22custom_call_config\\22: {{\\22body\\22: \\22{body}\\22, \
+             \\22needs_layout_passes\\22: true, \\22disable_bounds_checks\\22: true}}, \\22scoped_memory_configs\\22: [{{\\22memory_space\\22: 1, \
+             \\22offset\\22: 0, \\22size\\22: {vmem}}}]}}\", kernel_name = \"{name}\", \
+             operand_layouts = [{}], result_layouts = [{}]",
+            layouts.join(", "),
+            row_major(output)
+        );
+        let types: Vec<String> = inputs.iter().map(ToString::to_string).collect();
+        let call = Call {
+            operands: Vec::new(),
+            attributes: &attributes,
+            types: types.iter().map(String::as_str).collect(),
+            result: &output.to_string(),
+            prefetch: prefetch.len(),
+            aliased: None,
+        };
+        Kernel { name: name.to_owned(), module: call.module(), prefetch }
     }
 
     /// Takes the kernel out of the function around it. `arguments` are values of the function's `i32` parameters by
@@ -52,6 +85,12 @@ impl Kernel {
     pub fn prefetch(&self) -> &[Vec<i32>] {
         &self.prefetch
     }
+}
+
+fn row_major(tensor: &TensorType) -> String {
+    let order: Vec<String> = (0..tensor.dims.len()).rev().map(|d| d.to_string()).collect();
+    let list = if order.len() == 1 { order[0].clone() } else { format!("[{}]", order.join(", ")) };
+    format!("dense<{list}> : tensor<{}xindex>", order.len())
 }
 
 struct Text<'a> {

@@ -46,7 +46,7 @@ pub(in super::super) enum Logic {
 /// Ends of a copy as its op names them; `dma.general` names none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Transfer {
-    HbmToSmem,
+    ToSmem,
     In,
     Out,
     Local,
@@ -173,7 +173,7 @@ pub(super) fn parse(text: &str, names: &mut Names, operands: &mut Vec<Operand>) 
     let result_id = result.map(|r| names.value(&r[1..]));
     let args = match op {
         Op::Operand => {
-            operands.push(operand(result_id, name, &rest)?);
+            operands.push(operand(result_id, text, &rest)?);
             Vec::new()
         }
         Op::Branch(_) | Op::Halt | Op::Nothing | Op::Unknown(_) => Vec::new(),
@@ -266,23 +266,23 @@ fn op(name: &str, rest: &str) -> Op {
         },
         _ => match name.strip_prefix("dma.") {
             Some("general") => Op::Dma(Transfer::General),
-            Some("hbm_to_smem") => Op::Dma(Transfer::HbmToSmem),
+            Some("hbm_to_smem" | "vmem_to_smem") => Op::Dma(Transfer::ToSmem),
             Some("hbm_to_vmem") => Op::Dma(Transfer::In),
             Some("vmem_to_hbm" | "smem_to_hbm") => Op::Dma(Transfer::Out),
-            Some("vmem_to_vmem" | "vmem_to_smem" | "smem_to_vmem" | "smem_to_smem") => {
-                Op::Dma(Transfer::Local)
-            }
+            Some("vmem_to_vmem" | "smem_to_vmem" | "smem_to_smem") => Op::Dma(Transfer::Local),
             _ => unknown(),
         },
     }
 }
 
 /// `[shape: s32[8], index: 0, kind: input, ...]`.
-fn operand(value: Option<u32>, name: &str, rest: &str) -> Result<Operand, String> {
+fn operand(value: Option<u32>, text: &str, rest: &str) -> Result<Operand, String> {
     let field = |key: &str| rest.split_once(key).map(|(_, r)| r);
     let index = field("index: ").and_then(|r| r.split(',').next()?.trim().parse().ok());
     let shape = field("shape: ").and_then(|r| Some(r[..=r.find(']')?].to_owned()));
-    let space = name.rsplit('.').next().unwrap_or_default().to_owned();
+    let space =
+        text.split_once("inlined_call_operand.").and_then(|(_, t)| Some(t.split_once(" [")?.0.to_owned()));
+    let space = space.unwrap_or_default();
     match (value, index, shape) {
         (Some(value), Some(index), Some(shape)) => Ok(Operand { value, index, space, shape }),
         _ => Err("operand without shape or index".to_owned()),

@@ -10,6 +10,8 @@ enum Tag {
     Plain,
     /// Into an operand in HBM.
     Hbm(u32),
+    /// Into an operand that lies in VMEM.
+    Vmem(u32),
     /// Into the core's own memory.
     Core,
     /// Nothing wrote it.
@@ -48,6 +50,9 @@ pub(super) struct Machine<'a> {
     opaque: Vec<String>,
 }
 
+/// How a listing says that an operand lies in no memory.
+const NO_MEMORY: &str = "<no memory space>";
+
 /// Slots executed after a branch before it takes effect.
 const DELAY_SLOTS: usize = 4;
 
@@ -84,6 +89,8 @@ impl<'a> Machine<'a> {
                     }
                     base
                 }
+                // A single word comes in a register.
+                (NO_MEMORY, Some(words)) => words.first().map_or(0, |&w| w as u32),
                 (_, words) => {
                     if let Some(words) = words {
                         machine.prefetch[operand.index] = words;
@@ -93,8 +100,10 @@ impl<'a> Machine<'a> {
             };
             let tag = match operand.space.as_str() {
                 "hbm" => Tag::Hbm(operand.index as u32),
+                "vmem" => Tag::Vmem(operand.index as u32),
                 "smem" => Tag::Plain,
-                _ => Tag::Core,
+                NO_MEMORY if operand.index < prefetch.len() => Tag::Plain,
+                _ => Tag::Undefined,
             };
             machine.values[operand.value as usize] = Value { bits, tag, written: 0 };
         }
@@ -275,14 +284,15 @@ impl<'a> Machine<'a> {
     }
 
     fn copy(&mut self, slot: usize, kind: Transfer, i: &Instruction) {
+        let find = |label: &str| i.labelled(label);
         let labels = match kind {
             Transfer::General => ["src", "dst"],
-            Transfer::HbmToSmem => ["hbm", "smem"],
+            Transfer::ToSmem if find("hbm").is_some() => ["hbm", "smem"],
+            Transfer::ToSmem => ["vmem", "smem"],
             Transfer::In => ["hbm", "vmem"],
             Transfer::Out => ["vmem", "hbm"],
             Transfer::Local => ["src", "dst"],
         };
-        let find = |label: &str| i.labelled(label);
         let flag = find("dst_syncflagno").or_else(|| find("syncflagno"));
         let (Some(size), Some(flag)) = (find("size_in_granules"), flag) else {
             return self.note(Trouble::CopyForm { slot });
@@ -297,7 +307,8 @@ impl<'a> Machine<'a> {
         }
         let end_hbm = |n: usize| ends[n].is_some_and(|(v, _)| matches!(v.tag, Tag::Hbm(_)));
         let (from_hbm, to_hbm) = match kind {
-            Transfer::HbmToSmem | Transfer::In => (true, false),
+            Transfer::ToSmem => (labels[0] == "hbm", false),
+            Transfer::In => (true, false),
             Transfer::Out => (false, true),
             Transfer::Local => (false, false),
             Transfer::General => (end_hbm(0), end_hbm(1)),
@@ -322,7 +333,7 @@ impl<'a> Machine<'a> {
             into_core: from_hbm,
             to_hbm,
         });
-        if kind == Transfer::HbmToSmem || (kind == Transfer::General && from_hbm) {
+        if kind == Transfer::ToSmem || kind == Transfer::General {
             self.fill_smem(ends[0].map(|e| e.0), ends[1].map(|e| e.0), size.bits);
         }
     }
@@ -330,7 +341,7 @@ impl<'a> Machine<'a> {
     /// Scalar-prefetch operands come by copy; what else comes to SMEM is not known.
     fn fill_smem(&mut self, from: Option<Value>, to: Option<Value>, granules: u32) {
         let (Some(from), Some(to)) = (from, to) else { return };
-        let Tag::Hbm(index) = from.tag else { return };
+        let (Tag::Hbm(index) | Tag::Vmem(index)) = from.tag else { return };
         let Some(words) = self.prefetch.get(index as usize) else { return };
         let start = from.bits as usize * 8;
         for at in 0..granules as usize * 8 {
