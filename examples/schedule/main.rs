@@ -23,18 +23,19 @@ fn replay(args: &Replay) -> anyhow::Result<()> {
     let compiler = Compiler::new(std::env::current_exe()?, &["compile"], &args.libtpu);
     let device = args.shape.device;
     for workload in &args.shape.workload {
-        let (kernel, plan) = workload.kernel(&args.shape)?;
-        let schedule = compiler.schedule(&kernel, device, &args.cache)?;
+        let case = workload.case(&args.shape)?;
+        let kernel = &case.kernel;
+        let schedule = compiler.schedule(kernel, device, &args.cache)?;
         let replay = schedule.replay(kernel.prefetch(), &device.dma_model(args.latency));
         let no_latency = schedule.replay(kernel.prefetch(), &device.dma_model(0.0));
-        table::print(workload.name(), device, &schedule, &replay, &no_latency, plan.as_ref());
+        table::print(workload.name(), device, &schedule, &replay, &no_latency, &case);
     }
     Ok(())
 }
 
 fn export(args: &Export) -> anyhow::Result<()> {
     for workload in &args.shape.workload {
-        let (kernel, _) = workload.kernel(&args.shape)?;
+        let kernel = workload.case(&args.shape)?.kernel;
         let several = args.shape.workload.len() > 1;
         let folder = if several { args.out.join(workload.name()) } else { args.out.clone() };
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;

@@ -1,6 +1,7 @@
 use comfy_table::{CellAlignment, Table, presets};
-use tpu_rpa::batch::Plan;
 use tpu_rpa::schedule::{DeviceKind, Direction, Region, Replay, Schedule, Unit};
+
+use crate::workload::Case;
 
 const SHOWN: [Unit; 8] =
     [Unit::MatMul, Unit::Valu, Unit::Eup, Unit::Xlu, Unit::VLoad, Unit::Fill, Unit::VStore, Unit::Spill];
@@ -12,7 +13,7 @@ pub(crate) fn print(
     schedule: &Schedule,
     replay: &Replay,
     no_latency: &Replay,
-    plan: Option<&Plan>,
+    case: &Case,
 ) {
     let us = |cycles: f64| 1e6 * cycles / device.clock();
     println!(
@@ -25,13 +26,25 @@ pub(crate) fn print(
     );
     let mib = |d: Direction| format!("{:.2} MiB in {} copies", d.bytes as f64 / f64::from(1 << 20), d.copies);
     println!(
-        "  from HBM {}, to HBM {}, within the core {}; {} slots of code",
+        "  from HBM {}, to HBM {}, within the core {}",
         mib(replay.traffic.into_core),
         mib(replay.traffic.to_hbm),
         mib(replay.traffic.local),
-        schedule.slots(),
     );
-    if let Some(plan) = plan {
+    let memory = schedule.memory();
+    println!(
+        "  {} slots of code; {:.1} MiB of VMEM, {:.2} MiB of it spill; {:.1} KiB of SMEM",
+        schedule.slots(),
+        memory.vmem as f64 / f64::from(1 << 20),
+        memory.vmem_spill as f64 / f64::from(1 << 20),
+        memory.smem as f64 / 1024.0,
+    );
+    let seconds = replay.cycles / device.clock();
+    let roofs = case.work.roofs(device).named();
+    let roofs =
+        roofs.map(|(name, roof)| format!("{name} {:.1} us ({:.0} %)", 1e6 * roof, 100.0 * roof / seconds));
+    println!("  roofs, and the share reached: {}", roofs.join(", "));
+    if let Some(plan) = &case.plan {
         let stats = plan.stats();
         println!(
             "  planned: {} query tiles, {} full and {} edge tiles, {} metadata words",

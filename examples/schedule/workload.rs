@@ -4,10 +4,10 @@ use std::str::FromStr;
 
 use tpu_rpa::batch::{Group, Plan, Planner, Tiling};
 use tpu_rpa::kernels;
-use tpu_rpa::schedule::Kernel;
+use tpu_rpa::schedule::{Kernel, Work};
 use tpu_rpa::spec::{AttentionSpec, DType, LabelLogprobsSpec, LabelSet};
 
-use crate::args::Shape;
+use crate::args::{Heads, Shape};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Workload {
@@ -43,8 +43,16 @@ impl FromStr for Workload {
     }
 }
 
+/// A kernel on a workload.
+pub(crate) struct Case {
+    pub(crate) kernel: Kernel,
+    /// Of attention.
+    pub(crate) plan: Option<Plan>,
+    pub(crate) work: Work,
+}
+
 /// A group before its offsets are known.
-struct Shape1 {
+struct Lengths {
     prefix: usize,
     lead: bool,
     segments: Vec<usize>,
@@ -75,11 +83,11 @@ impl Workload {
         }
     }
 
-    fn groups(self) -> Vec<Shape1> {
-        let one = |prefix, segments| Shape1 { prefix, lead: false, segments };
+    fn groups(self) -> Vec<Lengths> {
+        let one = |prefix, segments| Lengths { prefix, lead: false, segments };
         match self {
             Workload::W1 => {
-                vec![Shape1 { prefix: 0, lead: true, segments: [&[2000][..], &[20; 500]].concat() }]
+                vec![Lengths { prefix: 0, lead: true, segments: [&[2000][..], &[20; 500]].concat() }]
             }
             Workload::W1c | Workload::W2 => vec![one(2000, vec![20; 500])],
             Workload::W2g => (0..500).map(|_| one(2000, vec![20])).collect(),
@@ -90,12 +98,36 @@ impl Workload {
         }
     }
 
-    /// The kernel with its operands, and its plan if it has one.
-    pub(crate) fn kernel(self, shape: &Shape) -> anyhow::Result<(Kernel, Option<Plan>)> {
+    /// What no attention kernel can avoid: visible pairs, and every page, new token and result moved once.
+    fn attention_work(self, shape: &Shape) -> Work {
+        let (mut pairs, mut new, mut past, mut pages) = (0, 0, 0, 0);
+        for (i, group) in self.groups().iter().enumerate() {
+            let lead = if group.lead { group.segments[0] } else { 0 };
+            for (s, &len) in group.segments.iter().enumerate() {
+                let before = group.prefix + if s > 0 { lead } else { 0 };
+                pairs += len * before + len * (len + 1) / 2;
+                new += len;
+            }
+            // Sequences that name the same pages read them once.
+            if i == 0 || self != Workload::W2g {
+                past += group.prefix;
+                pages += group.prefix.div_ceil(shape.page_size);
+            }
+        }
+        let Heads { q, kv, dim } = shape.heads;
+        let element = 2;
+        let bytes = element * dim * (new * (2 * q + 2 * kv) + past * 2 * kv);
+        Work::attention(shape.device, (pairs * q) as f64, dim, bytes as f64, pages as f64)
+    }
+
+    /// The kernel with its operands.
+    pub(crate) fn case(self, shape: &Shape) -> anyhow::Result<Case> {
         if self == Workload::L1 {
             let spec = LabelLogprobsSpec::new(1024, 151_936, LabelSet::Shared(2), DType::Bf16)?;
             let function = kernels::label_logprobs_tpu("labels", &spec, 12_288, 501)?;
-            return Ok((Kernel::of_function(&function, &[])?, None));
+            let bytes = 2.0 * 1024.0 * (151_936.0 + 501.0) + 4.0 * 2.0 * 501.0;
+            let work = Work::matmul(shape.device, 501, 1024, 151_936, bytes);
+            return Ok(Case { kernel: Kernel::of_function(&function, &[])?, plan: None, work });
         }
         let heads = shape.heads;
         let spec = AttentionSpec::builder(heads.q, heads.kv, heads.dim)
@@ -105,7 +137,7 @@ impl Workload {
         let tiles = shape.tiles;
         let tiling = Tiling::new(tiles.q, tiles.kv, tiles.own, shape.page_size)?.with_aligned_runs();
         let groups = self.groups();
-        let pages = |group: &Shape1| group.prefix.div_ceil(shape.page_size);
+        let pages = |group: &Lengths| group.prefix.div_ceil(shape.page_size);
         let shared = self == Workload::W2g;
         let pool = if shared { pages(&groups[0]) } else { groups.iter().map(pages).sum() }.max(1);
         // Pages lie in the pool from its end on, so that an index is never its position.
@@ -142,6 +174,7 @@ impl Workload {
         let plan = Planner::new(shape.page_size, pool, tiling)?.plan(at as usize, &described)?;
         let function = kernels::attention_tpu("attention", &spec, &plan.tiling(), &plan.bucket(), pool)?;
         let meta = function.inputs().len() - 1;
-        Ok((Kernel::of_function(&function, &[(meta, plan.meta())])?, Some(plan)))
+        let kernel = Kernel::of_function(&function, &[(meta, plan.meta())])?;
+        Ok(Case { kernel, plan: Some(plan), work: self.attention_work(shape) })
     }
 }

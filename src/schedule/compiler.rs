@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use super::error::file_error;
 use sha2::{Digest as _, Sha256};
 
+use super::memory::is_allocation;
 use super::{DeviceKind, Kernel, Schedule, ScheduleError};
 use crate::runtime::{CompileOptions, Plugin};
 
@@ -45,8 +46,9 @@ impl Compiler {
         hash.update(format!("{compiler} {device}\n{}", kernel.module()));
         let key: String = hash.finalize()[..8].iter().map(|b| format!("{b:02x}")).collect();
         let entry = cache.join(format!("{}-{device}-{key}", kernel.name()));
-        let (bundles, utilization) = (entry.join("bundles.txt"), entry.join("utilization.txt"));
-        if !utilization.exists() {
+        let [bundles, allocations, utilization] =
+            ["bundles.txt", "allocations.txt", "utilization.txt"].map(|name| entry.join(name));
+        if !utilization.exists() || !allocations.exists() {
             let scratch = cache.join(format!("dump-{}-{key}", std::process::id()));
             let made = self.dump(kernel, device, &scratch).and_then(|()| {
                 std::fs::create_dir_all(&entry).map_err(file_error(&entry))?;
@@ -55,13 +57,17 @@ impl Compiler {
                     std::fs::rename(&from, to).map_err(file_error(&from))
                 };
                 take("-packed-bundles-post-ra.txt", &bundles)?;
+                let text = listing_of(kernel.name(), &scratch, "-post-ra.txt")?;
+                let text = std::fs::read_to_string(&text).map_err(file_error(&text))?;
+                let lines: Vec<&str> = text.lines().filter(|line| is_allocation(line)).collect();
+                std::fs::write(&allocations, lines.join("\n")).map_err(file_error(&allocations))?;
                 take("-pre-delay_hlo-static-per-bundle-utilization.txt", &utilization)
             });
             // Dumps are hundreds of megabytes.
             let _ = std::fs::remove_dir_all(&scratch);
             made?;
         }
-        Schedule::read(&bundles, &utilization)
+        Schedule::read(&bundles, &utilization, &allocations)
     }
 
     /// Compiles, and leaves all of the compiler's listings in `directory`, which is created.
@@ -111,10 +117,12 @@ fn listing_of(kernel: &str, directory: &Path, ending: &'static str) -> Result<Pa
     for entry in std::fs::read_dir(directory).map_err(file_error(directory))? {
         let entry = entry.map_err(file_error(directory))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        // Times, a dash, the part, a number, the pass.
+        // A time, the part, a number, the pass.
         let part = name.split_once('-').map_or("", |(_, rest)| rest);
-        let analysis = name.contains("schedule-analysis");
-        if name.ends_with(ending) && !part.starts_with(['<']) && !part.starts_with("TLP-") && !analysis {
+        let before = part.strip_suffix(ending).unwrap_or_default();
+        let number = before.rsplit('-').next().unwrap_or_default();
+        let numbered = !number.is_empty() && number.chars().all(|c| c.is_ascii_digit());
+        if numbered && !part.starts_with('<') && !part.starts_with("TLP-") {
             found.push(entry.path());
         }
     }

@@ -57,13 +57,26 @@ impl DeviceKind {
         }
     }
 
-    /// Dense bf16 FLOP that one core can do in a cycle. Every MXU takes `16 × n × n` multiply-adds an issue:
-    /// four arrays of n = 128 in 16 cycles on v5e, two of n = 256 in 8 cycles on v6e and v7x.
-    pub fn flops_per_cycle(self) -> f64 {
+    /// Rows and columns of one matrix unit.
+    pub fn array_size(self) -> usize {
         match self {
-            DeviceKind::V5e => 4.0 * 2.0 * 16.0 * 128.0 * 128.0 / 16.0,
-            DeviceKind::V6e | DeviceKind::V7x => 2.0 * 2.0 * 16.0 * 256.0 * 256.0 / 8.0,
+            DeviceKind::V5e => 128,
+            DeviceKind::V6e | DeviceKind::V7x => 256,
         }
+    }
+
+    /// bf16 rows that all matrix units of a core take in a cycle: 16 an issue; v5e has four units and issues every 16
+    /// cycles, v6e and v7x two and every 8.
+    pub fn rows_per_cycle(self) -> f64 {
+        match self {
+            DeviceKind::V5e => 4.0 * 16.0 / 16.0,
+            DeviceKind::V6e | DeviceKind::V7x => 2.0 * 16.0 / 8.0,
+        }
+    }
+
+    /// Dense bf16 FLOP that one core can do in a cycle.
+    pub fn flops_per_cycle(self) -> f64 {
+        2.0 * self.rows_per_cycle() * (self.array_size() * self.array_size()) as f64
     }
 
     /// Copies at published bandwidth, with a latency in nanoseconds.

@@ -27,8 +27,10 @@ mod device;
 mod error;
 mod kernel;
 mod listing;
+mod memory;
 mod region;
 mod replay;
+mod roofs;
 mod utilization;
 
 use std::path::Path;
@@ -37,8 +39,10 @@ pub use compiler::{Compiler, compile_child};
 pub use device::DeviceKind;
 pub use error::ScheduleError;
 pub use kernel::Kernel;
+pub use memory::MemoryUse;
 pub use region::{Loop, Region};
 pub use replay::{Copy, Direction, DmaModel, Replay, Traffic, Trouble};
+pub use roofs::{Roofs, Work};
 pub use utilization::{UNITS, Unit, UnitCounts};
 
 use listing::Listing;
@@ -49,15 +53,16 @@ use utilization::Utilization;
 pub struct Schedule {
     listing: Listing,
     utilization: Utilization,
+    memory: MemoryUse,
 }
 
 impl Schedule {
-    /// Reads the compiler's two listings: `*-packed-bundles-post-ra.txt` and
-    /// `*-pre-delay_hlo-static-per-bundle-utilization.txt`.
+    /// Reads the compiler's listings: `*-packed-bundles-post-ra.txt`,
+    /// `*-pre-delay_hlo-static-per-bundle-utilization.txt`, and the lines of `*-post-ra.txt` that declare allocations.
     ///
     /// # Errors
     /// A line that is not understood, or listings of different length.
-    pub fn parse(bundles: &str, utilization: &str) -> Result<Self, ScheduleError> {
+    pub fn parse(bundles: &str, utilization: &str, allocations: &str) -> Result<Self, ScheduleError> {
         let listing = Listing::parse(bundles)?;
         let utilization = Utilization::parse(utilization)?;
         if listing.bundles.len() != utilization.slots.len() {
@@ -72,18 +77,23 @@ impl Schedule {
                 text: String::new(),
             });
         }
-        Ok(Schedule { listing, utilization })
+        Ok(Schedule { listing, utilization, memory: MemoryUse::parse(allocations)? })
     }
 
-    /// Reads both listings from files, as [`Compiler::schedule`] leaves them.
-    pub(crate) fn read(bundles: &Path, utilization: &Path) -> Result<Self, ScheduleError> {
+    /// Reads the listings from files, as [`Compiler::schedule`] leaves them.
+    fn read(bundles: &Path, utilization: &Path, allocations: &Path) -> Result<Self, ScheduleError> {
         let read = |path: &Path| std::fs::read_to_string(path).map_err(error::file_error(path));
-        Schedule::parse(&read(bundles)?, &read(utilization)?)
+        Schedule::parse(&read(bundles)?, &read(utilization)?, &read(allocations)?)
     }
 
     /// Issue slots of the program.
     pub fn slots(&self) -> usize {
         self.listing.bundles.len()
+    }
+
+    /// Memory that the kernel allocates.
+    pub fn memory(&self) -> MemoryUse {
+        self.memory
     }
 
     /// What each unit can take in one slot.
