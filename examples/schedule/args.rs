@@ -18,6 +18,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Compile for a workload, execute the scalar program of the schedule on its plan, and print where cycles go
     Replay(Replay),
+    /// Replay the cases of a table again, and fail where one became more than 2 % worse
+    Ratchet(Ratchet),
     /// Write the kernel as a StableHLO module and its scalar-prefetch operands as operands.npz
     Export(Export),
     /// Compile the module that the environment names, for the other commands
@@ -44,19 +46,41 @@ pub(crate) struct Shape {
     pub(crate) page_size: usize,
 }
 
+/// Where schedules come from.
 #[derive(Debug, Args)]
-pub(crate) struct Replay {
-    #[command(flatten)]
-    pub(crate) shape: Shape,
+pub(crate) struct Source {
     /// libtpu's shared object; TPU_LIBRARY_PATH if not named
     #[arg(long, value_name = "FILE", env = "TPU_LIBRARY_PATH")]
     pub(crate) libtpu: PathBuf,
     /// Where compiled schedules are kept, by content
     #[arg(long, value_name = "DIR", default_value = "target/schedule")]
     pub(crate) cache: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    #[command(flatten)]
+    pub(crate) shape: Shape,
+    #[command(flatten)]
+    pub(crate) source: Source,
     /// Assumed time from a copy's last byte to its completion, in nanoseconds
     #[arg(long, value_name = "NS", default_value_t = 1000.0)]
     pub(crate) latency: f64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ratchet {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// The table
+    #[arg(long, value_name = "FILE", default_value = "kernels/replayed.toml")]
+    pub(crate) table: PathBuf,
+    /// Only the cases that it marks as fast
+    #[arg(long, conflicts_with = "update")]
+    pub(crate) fast: bool,
+    /// Write what was found into the table
+    #[arg(long)]
+    pub(crate) update: bool,
 }
 
 #[derive(Debug, Args)]

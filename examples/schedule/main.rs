@@ -1,6 +1,7 @@
 //! `cargo run --release --features schedule --example schedule -- replay --workload W1 --device v6e`
 
 mod args;
+mod ratchet;
 mod table;
 mod workload;
 
@@ -15,17 +16,18 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Compile => Ok(compile_child().context("the environment names no module")??),
         Command::Export(args) => export(&args),
+        Command::Ratchet(args) => ratchet::run(&args),
         Command::Replay(args) => replay(&args),
     }
 }
 
 fn replay(args: &Replay) -> anyhow::Result<()> {
-    let compiler = Compiler::new(std::env::current_exe()?, &["compile"], &args.libtpu);
+    let compiler = Compiler::new(std::env::current_exe()?, &["compile"], &args.source.libtpu);
     let device = args.shape.device;
     for workload in &args.shape.workload {
         let case = workload.case(&args.shape)?;
         let kernel = &case.kernel;
-        let schedule = compiler.schedule(kernel, device, &args.cache)?;
+        let schedule = compiler.schedule(kernel, device, &args.source.cache)?;
         let replay = schedule.replay(kernel.prefetch(), &device.dma_model(args.latency));
         let no_latency = schedule.replay(kernel.prefetch(), &device.dma_model(0.0));
         table::print(workload.name(), device, &schedule, &replay, &no_latency, &case);

@@ -52,13 +52,14 @@ impl Compiler {
             let scratch = cache.join(format!("dump-{}-{key}", std::process::id()));
             let made = self.dump(kernel, device, &scratch).and_then(|()| {
                 std::fs::create_dir_all(&entry).map_err(file_error(&entry))?;
+                let dump = Dump::of_kernel(kernel.name(), &scratch)?;
                 let take = |ending, to: &Path| {
-                    let from = listing_of(kernel.name(), &scratch, ending)?;
-                    std::fs::rename(&from, to).map_err(file_error(&from))
+                    let from = dump.listing(ending)?;
+                    std::fs::rename(from, to).map_err(file_error(from))
                 };
                 take("-packed-bundles-post-ra.txt", &bundles)?;
-                let text = listing_of(kernel.name(), &scratch, "-post-ra.txt")?;
-                let text = std::fs::read_to_string(&text).map_err(file_error(&text))?;
+                let text = dump.listing("-post-ra.txt")?;
+                let text = std::fs::read_to_string(text).map_err(file_error(text))?;
                 let lines: Vec<&str> = text.lines().filter(|line| is_allocation(line)).collect();
                 std::fs::write(&allocations, lines.join("\n")).map_err(file_error(&allocations))?;
                 take("-pre-delay_hlo-static-per-bundle-utilization.txt", &utilization)
@@ -105,31 +106,53 @@ impl Compiler {
     }
 }
 
-/// The listing of the kernel among those of a dump: the compiler adds parts of its own, which it names `TLP` and
-/// `<late-...>`.
-fn listing_of(kernel: &str, directory: &Path, ending: &'static str) -> Result<PathBuf, ScheduleError> {
-    let missing = || ScheduleError::NoDump {
-        kernel: kernel.to_owned(),
-        pattern: ending,
-        directory: directory.to_owned(),
-    };
-    let mut found: Vec<PathBuf> = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(file_error(directory))? {
-        let entry = entry.map_err(file_error(directory))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        // A time, the part, a number, the pass.
-        let part = name.split_once('-').map_or("", |(_, rest)| rest);
-        let before = part.strip_suffix(ending).unwrap_or_default();
-        let number = before.rsplit('-').next().unwrap_or_default();
-        let numbered = !number.is_empty() && number.chars().all(|c| c.is_ascii_digit());
-        if numbered && !part.starts_with('<') && !part.starts_with("TLP-") {
-            found.push(entry.path());
+/// Listings of one part of a program, by what their names `TIME-PART-NUMBER-PASS.txt` begin with. The compiler adds
+/// parts of its own, and XLA may add copies that bring operands into the kernel's layout.
+struct Dump {
+    files: Vec<PathBuf>,
+    kernel: String,
+}
+
+impl Dump {
+    /// Finds the part that is the kernel: the analysis of its schedule quotes the call.
+    fn of_kernel(kernel: &str, directory: &Path) -> Result<Self, ScheduleError> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(directory).map_err(file_error(directory))? {
+            files.push(entry.map_err(file_error(directory))?.path());
         }
+        let pattern = "-schedule-analysis_packed-bundles-post-ra.txt";
+        for file in &files {
+            let Some(part) = name_of(file).and_then(|name| part_of(name, pattern)) else { continue };
+            let text = std::fs::read_to_string(file).map_err(file_error(file))?;
+            // The program as a whole quotes it too.
+            let whole = part.split_once('-').is_some_and(|(_, p)| p == "TLP" || p.starts_with('<'));
+            if !whole && text.contains("custom_call_target=\"tpu_custom_call\"") {
+                return Ok(Dump { kernel: part.to_owned(), files });
+            }
+        }
+        let (kernel, directory) = (kernel.to_owned(), directory.to_owned());
+        Err(ScheduleError::NoDump { kernel, pattern, directory })
     }
-    match &found[..] {
-        [one] => Ok(one.clone()),
-        _ => Err(missing()),
+
+    fn listing(&self, ending: &'static str) -> Result<&Path, ScheduleError> {
+        let found =
+            self.files.iter().find(|f| name_of(f).and_then(|n| part_of(n, ending)) == Some(&self.kernel));
+        found.map(PathBuf::as_path).ok_or_else(|| ScheduleError::NoDump {
+            kernel: self.kernel.clone(),
+            pattern: ending,
+            directory: self.files.first().and_then(|f| f.parent()).unwrap_or(Path::new("")).to_owned(),
+        })
     }
+}
+
+fn name_of(file: &Path) -> Option<&str> {
+    file.file_name()?.to_str()
+}
+
+/// `TIME-PART` of a name with this ending.
+fn part_of<'a>(name: &'a str, ending: &str) -> Option<&'a str> {
+    let (part, number) = name.strip_suffix(ending)?.rsplit_once('-')?;
+    (!number.is_empty() && number.chars().all(|c| c.is_ascii_digit())).then_some(part)
 }
 
 /// What a [`Compiler`]'s child process does: compiles the module that its environment names. `None` where the
@@ -146,4 +169,26 @@ pub fn compile_child() -> Option<Result<(), ScheduleError>> {
         Ok(())
     };
     Some(compile())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::part_of;
+
+    #[test]
+    fn parts_are_told_from_passes() {
+        assert_eq!(
+            part_of("17-name.1-64-packed-bundles-post-ra.txt", "-packed-bundles-post-ra.txt"),
+            Some("17-name.1")
+        );
+        assert_eq!(
+            part_of(
+                "17-name.1-63-schedule-analysis_packed-bundles-post-ra.txt",
+                "-packed-bundles-post-ra.txt"
+            ),
+            None
+        );
+        assert_eq!(part_of("17-name.1-64-packed-bundles-post-ra.txt", "-post-ra.txt"), None);
+        assert_eq!(part_of("17-name.1-53-post-ra.txt", "-post-ra.txt"), Some("17-name.1"));
+    }
 }
