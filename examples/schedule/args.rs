@@ -1,3 +1,4 @@
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -18,6 +19,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Compile for a workload, execute the scalar program of the schedule on its plan, and print where cycles go
     Replay(Replay),
+    /// Our kernels beside JAX's public ragged paged attention, on the same workloads with the same compiler
+    Compare(Compare),
+    /// Replay any module that calls one kernel, as `export` writes it
+    Module(Module),
     /// Replay the cases of a table again, and fail where one became more than 2 % worse
     Ratchet(Ratchet),
     /// Write the kernel as a StableHLO module and its scalar-prefetch operands as operands.npz
@@ -66,6 +71,69 @@ pub(crate) struct Replay {
     /// Assumed time from a copy's last byte to its completion, in nanoseconds
     #[arg(long, value_name = "NS", default_value_t = 1000.0)]
     pub(crate) latency: f64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    #[command(flatten)]
+    pub(crate) shape: Shape,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Assumed time from a copy's last byte to its completion, in nanoseconds
+    #[arg(long, value_name = "NS", default_value_t = 1000.0)]
+    pub(crate) latency: f64,
+    /// Python that has jax
+    #[arg(long, value_name = "FILE", default_value = "python3", env = "JAX_PYTHON")]
+    pub(crate) python: PathBuf,
+    /// Block sizes to try of the public kernel
+    #[arg(
+        long,
+        value_name = "PAGES/QUERIES",
+        value_delimiter = ',',
+        default_value = "4/64,4/128,8/64,16/32,16/128"
+    )]
+    pub(crate) blocks: Vec<Blocks>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Module {
+    /// StableHLO text
+    #[arg(long, value_name = "FILE")]
+    pub(crate) module: PathBuf,
+    /// Scalar-prefetch operands `arg0`, `arg1`, … of i32
+    #[arg(long, value_name = "FILE")]
+    pub(crate) operands: PathBuf,
+    /// Device kind: v5e, v6e, v7x
+    #[arg(long, value_name = "KIND", default_value = "v6e")]
+    pub(crate) device: DeviceKind,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Assumed time from a copy's last byte to its completion, in nanoseconds
+    #[arg(long, value_name = "NS", default_value_t = 1000.0)]
+    pub(crate) latency: f64,
+}
+
+/// Pages and queries of a block of JAX's ragged paged attention.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Blocks {
+    pub(crate) pages: usize,
+    pub(crate) queries: usize,
+}
+
+impl FromStr for Blocks {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let numbers = s.split_once('/').and_then(|(p, q)| Some((p.parse().ok()?, q.parse().ok()?)));
+        let (pages, queries) = numbers.ok_or("must have the form PAGES/QUERIES with whole numbers")?;
+        Ok(Blocks { pages, queries })
+    }
+}
+
+impl fmt::Display for Blocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.pages, self.queries)
+    }
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! `cargo run --release --features schedule --example schedule -- replay --workload W1 --device v6e`
 
 mod args;
+mod compare;
 mod ratchet;
 mod table;
 mod workload;
@@ -10,19 +11,21 @@ use args::{Cli, Command, Export, Replay};
 use clap::Parser as _;
 use ndarray::ArrayView1;
 use ndarray_npy::NpzWriter;
-use tpu_rpa::schedule::{Compiler, compile_child};
+use tpu_rpa::schedule::compile_child;
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Compile => Ok(compile_child().context("the environment names no module")??),
         Command::Export(args) => export(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Module(args) => compare::module(&args),
         Command::Ratchet(args) => ratchet::run(&args),
         Command::Replay(args) => replay(&args),
     }
 }
 
 fn replay(args: &Replay) -> anyhow::Result<()> {
-    let compiler = Compiler::new(std::env::current_exe()?, &["compile"], &args.source.libtpu);
+    let compiler = compare::compiler(&args.source)?;
     let device = args.shape.device;
     for workload in &args.shape.workload {
         let case = workload.case(&args.shape)?;
@@ -30,7 +33,7 @@ fn replay(args: &Replay) -> anyhow::Result<()> {
         let schedule = compiler.schedule(kernel, device, &args.source.cache)?;
         let replay = schedule.replay(kernel.prefetch(), &device.dma_model(args.latency));
         let no_latency = schedule.replay(kernel.prefetch(), &device.dma_model(0.0));
-        table::print(workload.name(), device, &schedule, &replay, &no_latency, &case);
+        table::print(workload.name(), device, &schedule, &replay, &no_latency, Some(&case));
     }
     Ok(())
 }

@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Ratchet) -> anyhow::Result<()> {
     let path = args.table.display();
     let text = std::fs::read_to_string(&args.table).with_context(|| path.to_string())?;
     let mut table: Table = toml::from_str(&text).with_context(|| path.to_string())?;
-    let compiler = Compiler::new(std::env::current_exe()?, &["compile"], &args.source.libtpu);
+    let compiler = crate::compare::compiler(&args.source)?;
     let (mut worse, mut better) = (String::new(), String::new());
     for row in table.case.iter_mut().filter(|row| row.fast || !args.fast) {
         let name = format!("{} {} {} {}", row.workload, row.device, row.heads, row.tiles);

@@ -13,7 +13,7 @@ pub(crate) fn print(
     schedule: &Schedule,
     replay: &Replay,
     no_latency: &Replay,
-    case: &Case,
+    case: Option<&Case>,
 ) {
     let us = |cycles: f64| 1e6 * cycles / device.clock();
     println!(
@@ -39,12 +39,14 @@ pub(crate) fn print(
         memory.vmem_spill as f64 / f64::from(1 << 20),
         memory.smem as f64 / 1024.0,
     );
-    let seconds = replay.cycles / device.clock();
-    let roofs = case.work.roofs(device).named();
-    let roofs =
-        roofs.map(|(name, roof)| format!("{name} {:.1} us ({:.0} %)", 1e6 * roof, 100.0 * roof / seconds));
-    println!("  roofs, and the share reached: {}", roofs.join(", "));
-    if let Some(plan) = &case.plan {
+    if let Some(case) = case {
+        let seconds = replay.cycles / device.clock();
+        let roofs = case.work.roofs(device).named();
+        let roofs = roofs
+            .map(|(name, roof)| format!("{name} {:.1} us ({:.0} %)", 1e6 * roof, 100.0 * roof / seconds));
+        println!("  roofs, and the share reached: {}", roofs.join(", "));
+    }
+    if let Some(plan) = case.and_then(|case| case.plan.as_ref()) {
         let stats = plan.stats();
         println!(
             "  planned: {} query tiles, {} full and {} edge tiles, {} metadata words",

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use serde::Serialize;
 use tpu_rpa::batch::{Group, Plan, Planner, Tiling};
 use tpu_rpa::kernels;
 use tpu_rpa::schedule::{Kernel, Work};
@@ -49,6 +50,14 @@ pub(crate) struct Case {
     /// Of attention.
     pub(crate) plan: Option<Plan>,
     pub(crate) work: Work,
+}
+
+/// New tokens of a sequence, its length with them, and the pages of all.
+#[derive(Serialize)]
+pub(crate) struct Sequence {
+    new: usize,
+    length: usize,
+    pages: Vec<usize>,
 }
 
 /// A group before its offsets are known.
@@ -118,6 +127,31 @@ impl Workload {
         let element = 2;
         let bytes = element * dim * (new * (2 * q + 2 * kv) + past * 2 * kv);
         Work::attention(shape.device, (pairs * q) as f64, dim, bytes as f64, pages as f64)
+    }
+
+    /// The batch as kernels see it that know sequences and pages only; the pool's pages. `None` for labels.
+    ///
+    /// The query of W1 and its items become one causal sequence: the item mask cannot be said there. Sequences that
+    /// share a prefix share its full pages.
+    pub(crate) fn sequences(self, shape: &Shape) -> Option<(Vec<Sequence>, usize)> {
+        let groups = self.groups();
+        let mut pool = 0;
+        let mut own = |pages: usize| {
+            pool += pages;
+            (pool - pages..pool).collect::<Vec<_>>()
+        };
+        let shares = matches!(self, Workload::W1c | Workload::W2 | Workload::W2g);
+        let shared = if shares { own(groups[0].prefix / shape.page_size) } else { Vec::new() };
+        let mut all = Vec::new();
+        for group in &groups {
+            let joined = [group.segments.iter().sum()];
+            for &new in if group.lead { &joined[..] } else { &group.segments[..] } {
+                let length = group.prefix + new;
+                let pages = [&shared[..], &own(length.div_ceil(shape.page_size) - shared.len())].concat();
+                all.push(Sequence { new, length, pages });
+            }
+        }
+        (!all.is_empty()).then_some((all, pool))
     }
 
     /// The kernel with its operands.

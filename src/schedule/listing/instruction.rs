@@ -307,6 +307,12 @@ fn args(text: &str, names: &mut Names) -> Result<Vec<Arg>, String> {
             arg.label = label.to_owned();
             piece = rest.trim();
         }
+        // `1024 [#allocation3]`: the allocation that an address points into.
+        if !piece.starts_with('[')
+            && let Some((before, _)) = piece.split_once(" [")
+        {
+            piece = before;
+        }
         let cleaned = piece.replace("smem:", "").replace(['[', ']'], "");
         for word in cleaned.split('+').map(str::trim).filter(|w| !w.is_empty()) {
             arg.terms.push(term(word, names, &mut arg.spill)?);
