@@ -24,6 +24,13 @@ aot: tools tools-aot
 bench: tools
 	cargo bench --locked
 
+# Replayed schedules of all committed cases against the table, with libtpu from TPU_LIBRARY_PATH.
+# `make ratchet UPDATE=--update` writes the table.
+ratchet: tools
+	cargo run --release --locked --features schedule --example schedule -- ratchet $(UPDATE)
+
+.PHONY: ratchet
+
 # What CI asks for besides the tests.
 check: tools
 	cargo fmt --all --check

@@ -18,4 +18,8 @@ pub enum Error {
     #[cfg(feature = "runtime")]
     #[error(transparent)]
     Runtime(#[from] crate::runtime::RuntimeError),
+    /// A schedule could not be made or read.
+    #[cfg(feature = "schedule")]
+    #[error(transparent)]
+    Schedule(#[from] crate::schedule::ScheduleError),
 }

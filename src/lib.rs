@@ -14,6 +14,8 @@ pub mod mask;
 pub mod reference;
 #[cfg(feature = "runtime")]
 pub mod runtime;
+#[cfg(feature = "schedule")]
+pub mod schedule;
 pub mod score;
 pub mod spec;
 

@@ -1,0 +1,203 @@
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+use tpu_rpa::schedule::DeviceKind;
+
+use crate::workload::Workload;
+
+/// What the TPU compiler makes of a kernel, and how long that program takes on a workload; needs libtpu, no TPU.
+#[derive(Debug, Parser)]
+#[command(name = "schedule")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Compile for a workload, execute the scalar program of the schedule on its plan, and print where cycles go
+    Replay(Replay),
+    /// Our kernels beside JAX's public ragged paged attention, on the same workloads with the same compiler
+    Compare(Compare),
+    /// Replay any module that calls one kernel, as `export` writes it
+    Module(Module),
+    /// Replay the cases of a table again, and fail where one became more than 2 % worse
+    Ratchet(Ratchet),
+    /// Write the kernel as a StableHLO module and its scalar-prefetch operands as operands.npz
+    Export(Export),
+    /// Compile the module that the environment names, for the other commands
+    #[command(hide = true)]
+    Compile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Shape {
+    /// W1, W1c, W2, W2g, W3, W4, W5, L1; several are run one after the other
+    #[arg(long, value_name = "NAME", required = true, value_delimiter = ',')]
+    pub(crate) workload: Vec<Workload>,
+    /// Device kind: v5e, v6e, v7x
+    #[arg(long, value_name = "KIND", default_value = "v6e")]
+    pub(crate) device: DeviceKind,
+    /// Query heads, KV heads and head size of attention
+    #[arg(long, value_name = "Q/KVxDIM", default_value = "16/8x128")]
+    pub(crate) heads: Heads,
+    /// Tile sizes of attention in tokens: queries, keys, keys of packed segments
+    #[arg(long, value_name = "Q/KV/OWN", default_value = "256/512/128")]
+    pub(crate) tiles: Tiles,
+    /// Tokens of a page
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub(crate) page_size: usize,
+}
+
+/// Where schedules come from.
+#[derive(Debug, Args)]
+pub(crate) struct Source {
+    /// libtpu's shared object; TPU_LIBRARY_PATH if not named
+    #[arg(long, value_name = "FILE", env = "TPU_LIBRARY_PATH")]
+    pub(crate) libtpu: PathBuf,
+    /// Where compiled schedules are kept, by content
+    #[arg(long, value_name = "DIR", default_value = "target/schedule")]
+    pub(crate) cache: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    #[command(flatten)]
+    pub(crate) shape: Shape,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Assumed time from a copy's last byte to its completion, in nanoseconds
+    #[arg(long, value_name = "NS", default_value_t = 1000.0)]
+    pub(crate) latency: f64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    #[command(flatten)]
+    pub(crate) shape: Shape,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Assumed time from a copy's last byte to its completion, in nanoseconds
+    #[arg(long, value_name = "NS", default_value_t = 1000.0)]
+    pub(crate) latency: f64,
+    /// Python that has jax
+    #[arg(long, value_name = "FILE", default_value = "python3", env = "JAX_PYTHON")]
+    pub(crate) python: PathBuf,
+    /// Block sizes to try of the public kernel
+    #[arg(
+        long,
+        value_name = "PAGES/QUERIES",
+        value_delimiter = ',',
+        default_value = "4/64,4/128,8/64,16/32,16/128"
+    )]
+    pub(crate) blocks: Vec<Blocks>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Module {
+    /// StableHLO text
+    #[arg(long, value_name = "FILE")]
+    pub(crate) module: PathBuf,
+    /// Scalar-prefetch operands `arg0`, `arg1`, … of i32
+    #[arg(long, value_name = "FILE")]
+    pub(crate) operands: PathBuf,
+    /// Device kind: v5e, v6e, v7x
+    #[arg(long, value_name = "KIND", default_value = "v6e")]
+    pub(crate) device: DeviceKind,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Assumed time from a copy's last byte to its completion, in nanoseconds
+    #[arg(long, value_name = "NS", default_value_t = 1000.0)]
+    pub(crate) latency: f64,
+}
+
+/// Pages and queries of a block of JAX's ragged paged attention.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Blocks {
+    pub(crate) pages: usize,
+    pub(crate) queries: usize,
+}
+
+impl FromStr for Blocks {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let numbers = s.split_once('/').and_then(|(p, q)| Some((p.parse().ok()?, q.parse().ok()?)));
+        let (pages, queries) = numbers.ok_or("must have the form PAGES/QUERIES with whole numbers")?;
+        Ok(Blocks { pages, queries })
+    }
+}
+
+impl fmt::Display for Blocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.pages, self.queries)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ratchet {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// The table
+    #[arg(long, value_name = "FILE", default_value = "kernels/replayed.toml")]
+    pub(crate) table: PathBuf,
+    /// Only the cases that it marks as fast
+    #[arg(long, conflicts_with = "update")]
+    pub(crate) fast: bool,
+    /// Write what was found into the table
+    #[arg(long)]
+    pub(crate) update: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    pub(crate) shape: Shape,
+    /// Folder to write into; a folder a workload if there are several
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}
+
+/// Heads and head size.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heads {
+    pub(crate) q: usize,
+    pub(crate) kv: usize,
+    pub(crate) dim: usize,
+}
+
+impl FromStr for Heads {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let [q, kv, dim] = numbers(s, ['/', 'x'])?;
+        Ok(Heads { q, kv, dim })
+    }
+}
+
+/// Tile sizes in tokens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tiles {
+    pub(crate) q: usize,
+    pub(crate) kv: usize,
+    pub(crate) own: usize,
+}
+
+impl FromStr for Tiles {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let [q, kv, own] = numbers(s, ['/', '/'])?;
+        Ok(Tiles { q, kv, own })
+    }
+}
+
+fn numbers(s: &str, [first, second]: [char; 2]) -> Result<[usize; 3], String> {
+    let form = || format!("must have the form A{first}B{second}C with whole numbers");
+    let (a, rest) = s.split_once(first).ok_or_else(form)?;
+    let (b, c) = rest.split_once(second).ok_or_else(form)?;
+    let number = |n: &str| n.parse().map_err(|_| form());
+    Ok([number(a)?, number(b)?, number(c)?])
+}
