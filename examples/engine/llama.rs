@@ -88,6 +88,15 @@ impl Llama {
         &self.config
     }
 
+    /// What it runs on, for reports.
+    pub fn about(&self) -> serde_json::Value {
+        serde_json::json!({
+            "device": self.client.devices()[0].kind(),
+            "platform": self.client.platform_name(),
+            "platform_version": self.client.platform_version(),
+        })
+    }
+
     fn program(&mut self, shape: Shape) -> Result<Arc<Executable>, EngineError> {
         if let Some(program) = self.programs.get(&shape) {
             return Ok(Arc::clone(program));

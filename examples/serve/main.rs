@@ -19,8 +19,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use args::Args;
-use engine::{Dispatcher, Service};
+use engine::{Dispatcher, Llama, Service};
 use http::{App, Metrics, Model};
+use tpu_rpa::score::Scorer;
 
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_writer(std::io::stderr).init();
@@ -46,7 +47,10 @@ fn run(args: Args) -> Result<()> {
     let model = Model { name, tokenizer, vocabulary: scorer.limits().vocabulary };
     let on_pass = {
         let metrics = Arc::clone(&metrics);
-        move |scorer: &_, report| metrics.pass(scorer, report)
+        move |scorer: &Scorer<Llama>, report| {
+            metrics.pass(scorer, report);
+            metrics.programs(scorer.engine().cache_stats());
+        }
     };
     let (dispatcher, device) = Dispatcher::start(scorer, args.queue, on_pass).context("device thread")?;
     let app = App::new(model, dispatcher, metrics, args.body_limits());

@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use tpu_rpa::runtime::CacheStats;
 use tpu_rpa::score::{ForwardPass, Scorer};
 
 use crate::engine::PassReport;
@@ -30,6 +31,8 @@ pub struct Metrics {
     prefix_hit_tokens: Counter,
     prefix_evictions: Counter,
     kv_pages: Family<PageState, Gauge>,
+    compiled: Counter,
+    loaded: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,6 +73,8 @@ impl Metrics {
             prefix_hit_tokens: Counter::default(),
             prefix_evictions: Counter::default(),
             kv_pages: Family::default(),
+            compiled: Counter::default(),
+            loaded: Counter::default(),
         };
         let m = &mut metrics;
         let r = &mut m.registry;
@@ -93,6 +98,8 @@ impl Metrics {
             "KV pages: free, indexed for reuse, or private to a request",
             m.kv_pages.clone(),
         );
+        r.register("programs_compiled", "Programs compiled", m.compiled.clone());
+        r.register("programs_loaded", "Programs loaded from the disk cache", m.loaded.clone());
         metrics
     }
 
@@ -129,6 +136,12 @@ impl Metrics {
         {
             self.kv_pages.get_or_create(&PageState { state }).set(pages as i64);
         }
+    }
+
+    /// What became of the programs that passes needed.
+    pub fn programs(&self, stats: CacheStats) {
+        self.compiled.inner().store(stats.compiles as u64, Ordering::Relaxed);
+        self.loaded.inner().store(stats.disk_hits as u64, Ordering::Relaxed);
     }
 
     /// The text of `/metrics`.
