@@ -2,6 +2,7 @@
 # Fills the project-local tool folder from pinned, hashed Python packages. No root, nothing outside .tools.
 #   .ci/tools.sh          what the main job needs
 #   .ci/tools.sh extra    also two older CPU plugins for the ABI tests
+#   .ci/tools.sh clients  also the HTTP clients that test the server (Python 3.11 to 3.13)
 #   .ci/tools.sh jax      also JAX, for the comparison of the emulator with Pallas (Python 3.11 to 3.13)
 # A set that is complete is left alone; a failure leaves the folder as it was and says one line.
 set -eu
@@ -20,8 +21,9 @@ need cc "install a C compiler (Debian: apt install gcc libc6-dev)"
 case $set_name in
   base) list=.ci/tools.txt ;;
   extra) list=.ci/tools-extra.txt ;;
+  clients) list=.ci/tools-clients.txt ;;
   jax) list=.ci/tools-jax.txt ;;
-  *) fail "unknown set '$set_name': base, extra or jax" ;;
+  *) fail "unknown set '$set_name': base, extra, clients or jax" ;;
 esac
 stamp=$tools/$set_name.ready
 [ -f "$stamp" ] && cmp -s "$list" "$stamp" && exit 0

@@ -41,6 +41,9 @@ pub(crate) async fn run(target: &Target, workload: &Workload, phase: Phase) -> R
         next: AtomicU64::new(0),
         outcome: Mutex::default(),
     };
+    if run.warm_up {
+        run.bursts().await;
+    }
     match workload.rps {
         None => run.closed().await,
         Some(rps) => run.open(rps).await?,
@@ -61,6 +64,14 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// One request, then two at once, and so on: batches of every size that the load may make, so that their programs
+    /// are there before it is measured.
+    async fn bursts(&self) {
+        for size in 1..=self.workload.concurrency.min(8) {
+            join((0..size).map(|_| self.send(Instant::now()))).await;
+        }
+    }
+
     /// As many clients as the concurrency, each with one request at a time; at least one request each.
     async fn closed(&self) {
         let client = async || {

@@ -141,6 +141,7 @@ impl ForwardPass for Llama {
         let shape = Shape::of(pass);
         let kv = shape.kv;
         let program = self.program(shape)?;
+        let span = tracing::debug_span!("upload").entered();
         let words =
             [pass.token_ids(), pass.plan().meta(), pass.kv_slots().slots(), pass.rows(), pass.labels()];
         let mut inputs = Vec::with_capacity(words.len());
@@ -159,10 +160,14 @@ impl ForwardPass for Llama {
             _ => Arg::Keep(self.kv_pages.insert(pages)),
         });
         let rest = inputs.iter().chain(self.weights.buffers()).map(Arg::Keep);
+        drop(span);
+        let span = tracing::debug_span!("execute", ?kv).entered();
         let mut outputs = program.launch(rest.chain(kv_pages))?.wait()?;
+        drop(span);
         if kv == KvUse::Write {
             self.kv_pages = outputs.pop();
         }
+        let _span = tracing::debug_span!("download").entered();
         Ok(outputs.swap_remove(0).to_vec()?)
     }
 }

@@ -186,8 +186,13 @@ impl<E: ForwardPass> Scorer<E> {
                 Some(Part { request: &job.request, step: job.step()?, pages: job.pages() })
             })
             .collect();
-        let outcome = Pass::new(&mut self.planner, &parts).and_then(|pass| {
+        let tokens: usize = parts.iter().map(|part| part.step.tokens).sum();
+        let span = tracing::debug_span!("pass", requests = parts.len(), tokens).entered();
+        let planned = tracing::debug_span!("plan").in_scope(|| Pass::new(&mut self.planner, &parts));
+        let outcome = planned.and_then(|pass| {
+            let run = tracing::debug_span!("run", bucket = pass.plan().bucket().tokens).entered();
             let values = self.engine.run(&pass).map_err(|e| ScoreError::Engine(Arc::new(e)))?;
+            drop(run);
             let expected = pass.rows().len() * pass.labels().len();
             if values.len() != expected {
                 return Err(ScoreError::ResultCount { found: values.len(), expected });
@@ -224,6 +229,7 @@ impl<E: ForwardPass> Scorer<E> {
                 }
             }
         }
+        drop(span);
         // Who took part goes behind who waited.
         let served: HashSet<Ticket> = chosen.iter().map(|&at| self.jobs[at].ticket).collect();
         let (mut waiting, mut again) = (VecDeque::new(), VecDeque::new());

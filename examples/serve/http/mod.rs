@@ -1,6 +1,7 @@
 //! HTTP around a [`Dispatcher`](crate::engine::Dispatcher): routes, limits, metrics.
 //!
 //! Shared with the tests, which put other engines behind it.
+#![allow(dead_code)]
 
 mod app;
 mod body;
