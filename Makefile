@@ -1,9 +1,13 @@
-# Two commands for a newcomer: `make score` and `make test`. Both set up what they need, once, in .tools.
-.PHONY: score test tools bench check
+# For a newcomer: `make score`, `make serve` and `make test`. All set up what they need, once, in .tools.
+.PHONY: score serve test tools bench check
 
 # The main job: a real request, a real model.
 score: tools
 	@cargo run --release --locked --example score
+
+# The same model behind POST /v1/score on port 8000.
+serve: tools
+	@cargo run --release --locked --example serve
 
 # Every test, examples and doc tests included.
 test: tools tools-extra

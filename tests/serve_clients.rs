@@ -37,7 +37,7 @@ async fn python(arguments: Vec<String>) -> Option<Output> {
 /// As many requests as `FUZZ_REQUESTS` says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_drawn_request_gets_anything_but_what_is_documented() {
-    let wanted: u64 = std::env::var("FUZZ_REQUESTS").ok().and_then(|n| n.parse().ok()).unwrap_or(2000);
+    let wanted: u64 = std::env::var("FUZZ_REQUESTS").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
     let server = Server::start(Options::default()).await;
     let arguments = [
         "-m",
@@ -69,16 +69,6 @@ async fn no_drawn_request_gets_anything_but_what_is_documented() {
     let count = async |labels: &str| server.metric("tpu_rpa_requests_total", labels).await;
     let (all, good, failed) = (count("").await, count("\"200\"").await, count("\"500\"").await);
     println!("{all} requests: {good} scored, {failed} failed");
-    println!(
-        "{}",
-        server
-            .text("/metrics")
-            .await
-            .lines()
-            .filter(|l| l.contains("requests_total"))
-            .collect::<Vec<_>>()
-            .join("\n")
-    );
     assert!(all >= wanted as f64 && good > 0.0 && failed == 0.0, "{all} requests, {good} scored: {text}");
     server.ended().await;
 }

@@ -162,3 +162,32 @@ async fn a_repeated_query_is_faster_and_gives_the_same_bits() {
     assert!(metrics.contains("tpu_rpa_prefix_hit_tokens_total 4000\n"), "{metrics}");
     server.stop();
 }
+
+/// The first command of a block of the README's, and the JSON of the block behind it.
+fn documented() -> (Value, Value) {
+    let readme = include_str!("../README.md");
+    let (_, rest) = readme.split_once("/v1/score -d '").expect("a curl command");
+    let (body, rest) = rest.split_once("'\n").expect("its end");
+    let (_, rest) = rest.split_once("```json\n").expect("the response");
+    let (response, _) = rest.split_once("```").expect("its end");
+    (serde_json::from_str(body).expect("JSON"), serde_json::from_str(response).expect("JSON"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_readme_shows_what_comes_back() {
+    let server = Server::start();
+    let (body, documented) = documented();
+    let response = server.score(&body).await;
+    let keys = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&response), keys(&documented));
+    for field in ["object", "model", "usage"] {
+        assert_eq!(response[field], documented[field]);
+    }
+    // Another processor may sum in another order.
+    let scores =
+        |value: &Value| serde_json::from_value::<Vec<[f64; 2]>>(value["scores"].clone()).expect("pairs");
+    for (found, shown) in scores(&response).iter().flatten().zip(scores(&documented).iter().flatten()) {
+        assert!((found - shown).abs() < 1e-4, "{found}, {shown} in the README");
+    }
+    server.stop();
+}

@@ -55,7 +55,7 @@ impl Target {
         let counter = Arc::clone(&misses);
         let on_pass = move |scorer: &Scorer<Llama>, _| {
             let stats = scorer.engine().cache_stats();
-            counter.store((stats.compiles + stats.disk_hits) as u64, Ordering::Relaxed);
+            counter.store(stats.compiles + stats.disk_hits, Ordering::Relaxed);
         };
         let (dispatcher, device) = Dispatcher::start(scorer, 1 << 16, on_pass).context("device thread")?;
         Ok(Target::Process { dispatcher, device, misses, about })

@@ -53,7 +53,7 @@ impl App {
             .route("/v1/models/{*name}", get(model))
             .route("/health", get(health))
             .route("/metrics", get(metrics))
-            .route("/openapi.json", get(|| async { Json(openapi::document()) }))
+            .route("/openapi.json", get(document))
             .method_not_allowed_fallback(async || {
                 refusal(&Failure::http(405, "method_not_allowed", "this path has other methods"))
             })
@@ -119,6 +119,11 @@ async fn model(State(app): State<App>, axum::extract::Path(name): axum::extract:
 
 fn card(app: &App) -> serde_json::Value {
     json!({"id": app.inner.model.name, "object": "model", "created": app.inner.started, "owned_by": "tpu-rpa"})
+}
+
+async fn document(State(app): State<App>) -> Response {
+    let model = &app.inner.model;
+    Json(openapi::document(&model.name, model.vocabulary)).into_response()
 }
 
 async fn health(State(app): State<App>) -> Response {

@@ -140,8 +140,8 @@ impl Metrics {
 
     /// What became of the programs that passes needed.
     pub fn programs(&self, stats: CacheStats) {
-        self.compiled.inner().store(stats.compiles as u64, Ordering::Relaxed);
-        self.loaded.inner().store(stats.disk_hits as u64, Ordering::Relaxed);
+        self.compiled.inner().store(stats.compiles, Ordering::Relaxed);
+        self.loaded.inner().store(stats.disk_hits, Ordering::Relaxed);
     }
 
     /// The text of `/metrics`.
