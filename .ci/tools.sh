@@ -3,6 +3,7 @@
 #   .ci/tools.sh          what the main job needs
 #   .ci/tools.sh extra    also two older CPU plugins for the ABI tests
 #   .ci/tools.sh clients  also the HTTP clients that test the server (Python 3.11 to 3.13)
+#   .ci/tools.sh runbooks also what checks the TPU runbooks (Python 3.11 to 3.13)
 #   .ci/tools.sh jax      also JAX, for the comparison of the emulator with Pallas (Python 3.11 to 3.13)
 # A set that is complete is left alone; a failure leaves the folder as it was and says one line.
 set -eu
@@ -22,8 +23,9 @@ case $set_name in
   base) list=.ci/tools.txt ;;
   extra) list=.ci/tools-extra.txt ;;
   clients) list=.ci/tools-clients.txt ;;
+  runbooks) list=.ci/tools-runbooks.txt ;;
   jax) list=.ci/tools-jax.txt ;;
-  *) fail "unknown set '$set_name': base, extra, clients or jax" ;;
+  *) fail "unknown set '$set_name': base, extra, clients, runbooks or jax" ;;
 esac
 stamp=$tools/$set_name.ready
 [ -f "$stamp" ] && cmp -s "$list" "$stamp" && exit 0
