@@ -1,9 +1,13 @@
-# Two commands for a newcomer: `make score` and `make test`. Both set up what they need, once, in .tools.
-.PHONY: score test tools bench check aot
+# For a newcomer: `make score`, `make serve` and `make test`. All set up what they need, once, in .tools.
+.PHONY: score serve test tools bench check aot
 
 # The main job: a real request, a real model.
 score: tools
 	@cargo run --release --locked --example score
+
+# The same model behind POST /v1/score on port 8000.
+serve: tools
+	@cargo run --release --locked --example serve
 
 # libtpu shall not look for a TPU's metadata, nor mind a second process.
 NO_TPU = TPU_SKIP_MDS_QUERY=1 ALLOW_MULTIPLE_LIBTPU_LOAD=1

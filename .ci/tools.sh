@@ -2,6 +2,8 @@
 # Fills the project-local tool folder from pinned, hashed Python packages. No root, nothing outside .tools.
 #   .ci/tools.sh          what the main job needs
 #   .ci/tools.sh extra    also two older CPU plugins for the ABI tests
+#   .ci/tools.sh clients  also the HTTP clients that test the server (Python 3.11 to 3.13)
+#   .ci/tools.sh runbooks also what checks the TPU runbooks (Python 3.11 to 3.13)
 #   .ci/tools.sh jax      also JAX, for the comparison of the emulator with Pallas (Python 3.11 to 3.13)
 #   .ci/tools.sh aot      also libtpu, to compile kernels for TPUs ahead of time
 # A set that is complete is left alone; a failure leaves the folder as it was and says one line.
@@ -22,9 +24,11 @@ any_python=
 case $set_name in
   base) list=.ci/tools.txt ;;
   extra) list=.ci/tools-extra.txt ;;
+  clients) list=.ci/tools-clients.txt ;;
+  runbooks) list=.ci/tools-runbooks.txt ;;
   jax) list=.ci/tools-jax.txt ;;
   aot) list=.ci/tools-aot.txt; any_python="--python-version 3.11 --implementation cp" ;;
-  *) fail "unknown set '$set_name': base, extra, jax or aot" ;;
+  *) fail "unknown set '$set_name': base, extra, aot, clients, runbooks or jax" ;;
 esac
 stamp=$tools/$set_name.ready
 [ -f "$stamp" ] && cmp -s "$list" "$stamp" && exit 0

@@ -11,6 +11,7 @@ pub mod emulator;
 mod error;
 pub mod kernels;
 pub mod mask;
+pub mod prefix_cache;
 pub mod reference;
 #[cfg(feature = "runtime")]
 pub mod runtime;

@@ -2,7 +2,7 @@
 #![cfg(feature = "runtime")]
 
 #[path = "../examples/engine/mod.rs"]
-#[allow(unreachable_pub, unused_imports)]
+#[allow(unreachable_pub)]
 mod engine;
 #[path = "common/libtpu.rs"]
 mod libtpu;

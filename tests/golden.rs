@@ -252,68 +252,68 @@ fn hostile_requests_are_refused_and_the_next_one_is_served() {
         (b"{\"query\": ".to_vec(), "invalid_json", Value::Null),
         (b"{\"query\": \"\xff\"}".to_vec(), "invalid_utf8", Value::Null),
         ("[".repeat(100_000).into_bytes(), "invalid_json", Value::Null),
-        (b"[1, 2]".to_vec(), "wrong_type", json!("request")),
-        (json!({"items": ["a"], "label_token_ids": [1]}).to_string().into(), "missing_field", json!("query")),
+        (b"[1, 2]".to_vec(), "invalid_request_type", json!("request")),
+        (json!({"items": ["a"], "label_token_ids": [1]}).to_string().into(), "missing_query", json!("query")),
         (
             json!({"query": "q", "items": "a", "label_token_ids": [1]}).to_string().into(),
-            "wrong_type",
+            "invalid_items_type",
             json!("items"),
         ),
         (
             json!({"query": "q", "items": ["a", [1]], "label_token_ids": [1]}).to_string().into(),
-            "mixed_input",
+            "mixed_input_types",
             json!("items"),
         ),
         (
             json!({"query": [1], "items": [[2, "x"]], "label_token_ids": [1]}).to_string().into(),
-            "wrong_type",
+            "invalid_token_id_type",
             json!("items[0][1]"),
         ),
         (
             json!({"query": "q", "items": ["a"], "label_token_ids": [1.5]}).to_string().into(),
-            "wrong_type",
+            "invalid_token_id_type",
             json!("label_token_ids[0]"),
         ),
         (
             json!({"query": "q", "items": ["a"], "label_token_ids": [1], "apply_softmax": "yes"})
                 .to_string()
                 .into(),
-            "wrong_type",
+            "invalid_apply_softmax_type",
             json!("apply_softmax"),
         ),
         (
             json!({"query": [1], "items": [[2]], "label_token_ids": [1u64 << 63]}).to_string().into(),
-            "token_id_out_of_range",
+            "token_id_exceeds_vocab",
             json!("label_token_ids[0]"),
         ),
         (
             json!({"query": [1], "items": [[3], [-1]], "label_token_ids": [1]}).to_string().into(),
-            "token_id_out_of_range",
+            "negative_token_id",
             json!("items[1][0]"),
         ),
         (
             json!({"query": [49152], "items": [[3]], "label_token_ids": [1]}).to_string().into(),
-            "token_id_out_of_range",
+            "token_id_exceeds_vocab",
             json!("query[0]"),
         ),
         (
             json!({"query": "q", "items": [], "label_token_ids": [1]}).to_string().into(),
-            "no_items",
+            "empty_items",
             json!("items"),
         ),
         (
             json!({"query": "q", "items": ["a"], "label_token_ids": []}).to_string().into(),
-            "no_labels",
+            "empty_label_token_ids",
             json!("label_token_ids"),
         ),
         (
             json!({"query": "", "items": ["a", ""], "label_token_ids": [1]}).to_string().into(),
-            "empty_prompt",
-            json!("items[1]"),
+            "empty_query",
+            json!("query"),
         ),
         (
             json!({"query": long, "items": ["a"], "label_token_ids": [1]}).to_string().into(),
-            "context_length_exceeded",
+            "prompt_too_long",
             json!("items[0]"),
         ),
     ];

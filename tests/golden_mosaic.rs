@@ -5,7 +5,7 @@
 #[path = "common/mod.rs"]
 mod common;
 #[path = "../examples/engine/mod.rs"]
-#[allow(unreachable_pub, unused_imports)]
+#[allow(unreachable_pub)]
 mod engine;
 #[path = "common/mosaic/mod.rs"]
 mod mosaic;

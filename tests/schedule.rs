@@ -2,7 +2,7 @@
 //! with libtpu, where `TPU_LIBRARY_PATH` names it, and need no TPU.
 
 mod common;
-#[path = "common/mosaic.rs"]
+#[path = "common/mosaic/mod.rs"]
 mod mosaic;
 
 use std::path::PathBuf;

@@ -1,96 +1,17 @@
 //! The scoring module against an engine that reads each plan as a kernel does and hashes what a row sees: a wrong
 //! group, row, position, page or label gives another number.
 
-use std::convert::Infallible;
-use std::hash::{DefaultHasher, Hash, Hasher};
+#[path = "common/hashing.rs"]
+mod hashing;
 
+use std::collections::HashMap;
+
+use hashing::{Hashing, PAGE_SIZE, expected};
 use proptest::prelude::*;
-use tpu_rpa::batch::{Tile, TileSource, Tiling, layout};
-use tpu_rpa::score::{Algorithm, ForwardPass, Limits, Pass, ScoreError, ScoreRequest, Scorer};
-
-const PAGE_SIZE: usize = 8;
-
-/// A token and the position that it was computed at.
-type Key = (i32, i32);
-
-/// Log-prob of a label after a prompt: any number that all of both decide.
-fn logprob(prompt: &[Key], label: i32) -> f32 {
-    let mut hasher = DefaultHasher::new();
-    (prompt, label).hash(&mut hasher);
-    -((hasher.finish() >> 44) as f32) / 65536.0
-}
-
-struct Hashing {
-    limits: Limits,
-    pages: Vec<Option<Key>>,
-    /// Tokens of the passes so far.
-    passes: Vec<usize>,
-}
-
-impl Hashing {
-    fn new(limits: Limits) -> Self {
-        Hashing { limits, pages: vec![None; limits.pool_pages * PAGE_SIZE], passes: Vec::new() }
-    }
-
-    /// What a row sees, by position.
-    fn seen(&self, pass: &Pass, row: usize) -> Vec<Key> {
-        let (plan, meta) = (pass.plan(), pass.plan().meta());
-        let rows = plan.bucket().tokens;
-        let section = |section: usize| meta[layout::HEADER + section * rows + row] as usize;
-        let own = section(layout::OWN_START)..=section(layout::OWN_KEY);
-        let q_tile = plan.bucket().q_tile;
-        let token = |at: usize| (pass.token_ids()[at], plan.positions()[at]);
-        let mut seen = Vec::new();
-        for Tile { source, start, keys, whole_rows: (lo, hi), first_row, .. } in plan.tiles(row / q_tile) {
-            let computed = source != TileSource::Slots
-                || (first_row..first_row + plan.tiling().slot_rows()).contains(&(row % q_tile));
-            if !computed {
-                continue;
-            }
-            for j in 0..keys {
-                let (number, key) = match source {
-                    TileSource::Pages => {
-                        let page = meta[meta[layout::PAGES] as usize + start + j / PAGE_SIZE] as usize;
-                        (None, self.pages[page * PAGE_SIZE + j % PAGE_SIZE].expect("a slot that was written"))
-                    }
-                    TileSource::Tokens => (Some(start + j), token(start + j)),
-                    TileSource::Slots => {
-                        let at = meta[meta[layout::SLOTS] as usize + start + j];
-                        (Some(rows + start + j), token(at as usize))
-                    }
-                };
-                let whole = (lo..hi).contains(&(row % q_tile));
-                if whole || number.is_some_and(|number| own.contains(&number)) {
-                    seen.push(key);
-                }
-            }
-        }
-        seen.sort_by_key(|&(_, position)| position);
-        seen
-    }
-}
-
-impl ForwardPass for Hashing {
-    type Error = Infallible;
-
-    fn limits(&self) -> Limits {
-        self.limits
-    }
-
-    fn run(&mut self, pass: &Pass) -> Result<Vec<f32>, Infallible> {
-        self.passes.push(pass.plan().num_tokens());
-        let mut values = Vec::new();
-        for &row in pass.rows() {
-            let seen = self.seen(pass, row as usize);
-            values.extend(pass.labels().iter().map(|&label| logprob(&seen, label)));
-        }
-        let written = pass.kv_slots().slots().iter().enumerate().filter(|&(_, &slot)| slot >= 0);
-        for (row, &slot) in written {
-            self.pages[slot as usize] = Some((pass.token_ids()[row], pass.plan().positions()[row]));
-        }
-        Ok(values)
-    }
-}
+use tpu_rpa::batch::Tiling;
+use tpu_rpa::score::{
+    Algorithm, Finished, ForwardPass, Limits, Pass, ScoreError, ScoreRequest, Scorer, Ticket,
+};
 
 fn limits(pass_tokens: usize) -> Limits {
     Limits {
@@ -108,17 +29,6 @@ fn limits(pass_tokens: usize) -> Limits {
 
 fn scorer(pass_tokens: usize) -> Scorer<Hashing> {
     Scorer::new(Hashing::new(limits(pass_tokens))).expect("the limits are valid")
-}
-
-/// The definition: every prompt alone.
-fn expected(request: &ScoreRequest) -> Vec<Vec<f32>> {
-    let prompt = |item: &Vec<i32>| -> Vec<Key> {
-        let (first, second) =
-            if request.item_first { (item, &request.query) } else { (&request.query, item) };
-        first.iter().chain(second).copied().zip(0..).collect()
-    };
-    let of_item = |item| request.label_token_ids.iter().map(|&l| logprob(&prompt(item), l)).collect();
-    request.items.iter().map(of_item).collect()
 }
 
 fn ids(length: impl Strategy<Value = usize>) -> impl Strategy<Value = Vec<i32>> {
@@ -177,6 +87,135 @@ proptest! {
         let items: usize = request.items.iter().map(Vec::len).sum();
         prop_assert_eq!(&scorer.engine().passes, &[queries * request.query.len() + items]);
         prop_assert_eq!(response.usage.prompt_tokens, request.query.len() + items);
+    }
+}
+
+/// Queries of three families that begin alike.
+fn alike() -> impl Strategy<Value = ScoreRequest> {
+    (requests(), 0..3i32, prop_oneof![0..=40usize, 60..=70usize, 200..=260usize]).prop_map(
+        |(mut request, family, length)| {
+            if !request.query.is_empty() {
+                request.query = (0..=length as i32).map(|i| (family * 31 + i * 7) % 100).collect();
+            }
+            request
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Requests that share passes and pages, some of them cancelled: each of the others gets its result once, and it
+    /// is the one that it has alone.
+    #[test]
+    fn requests_together_score_as_each_alone(
+        arrivals in prop::collection::vec((alike(), 0..4usize, prop::option::weighted(0.2, 0..4usize)), 1..16),
+        budget in 1..=700usize,
+        pages in prop_oneof![Just(600 / PAGE_SIZE), 75..=90usize],
+        reuse in any::<bool>(),
+    ) {
+        let mut limits = limits(600);
+        limits.pool_pages = pages;
+        let mut scorer = Scorer::new(Hashing::new(limits)).expect("the limits are valid");
+        scorer.set_token_budget(budget);
+        scorer.set_prefix_reuse(reuse);
+        let mut results: HashMap<Ticket, Vec<Vec<f32>>> = HashMap::new();
+        let mut wanted: HashMap<Ticket, &ScoreRequest> = HashMap::new();
+        let mut cancels: Vec<(usize, Ticket)> = Vec::new();
+        let mut passes = 0;
+        let mut run = |scorer: &mut Scorer<Hashing>, wanted: &mut HashMap<_, _>, cancels: &mut Vec<(usize, Ticket)>| {
+            passes += 1;
+            for Finished { ticket, result } in scorer.run_pass() {
+                let before = results.insert(ticket, result.expect("a valid request").logprobs);
+                assert!(before.is_none(), "a second result");
+            }
+            cancels.retain(|&(at, ticket)| {
+                let due = at <= passes;
+                if due && scorer.cancel(ticket) {
+                    wanted.remove(&ticket);
+                }
+                !due
+            });
+            assert!(passes < 5000, "no progress");
+        };
+        for (request, passes_before, cancel) in &arrivals {
+            for _ in 0..*passes_before {
+                run(&mut scorer, &mut wanted, &mut cancels);
+            }
+            let ticket = scorer.submit(request.clone()).expect("a valid request");
+            wanted.insert(ticket, request);
+            cancels.extend(cancel.map(|after| (after, ticket)));
+        }
+        while scorer.pending() > 0 {
+            run(&mut scorer, &mut wanted, &mut cancels);
+        }
+        for (ticket, request) in &wanted {
+            prop_assert_eq!(&results[ticket], &expected(request));
+        }
+        prop_assert_eq!(results.len(), wanted.len());
+        let stats = scorer.prefix_stats();
+        prop_assert_eq!(stats.free_pages + stats.indexed_pages, pages, "every page is free or known");
+    }
+}
+
+#[test]
+fn a_repeated_query_costs_only_its_items() {
+    let mut scorer = scorer(600);
+    scorer.set_prefix_reuse(true);
+    let query: Vec<i32> = (0..101).map(|i| i % 100).collect();
+    for (items, passes) in [([[1, 2], [3, 4]], vec![105]), ([[5, 6], [7, 8]], vec![105, 4])] {
+        let request = request(&query, &[&items[0], &items[1]], &[9]);
+        assert_eq!(scorer.score(&request).expect("a valid request").logprobs, expected(&request));
+        assert_eq!(scorer.engine().passes, passes);
+    }
+    // A query that begins alike reuses whole tiles of 32; so does one with an empty item.
+    let mut longer = query.clone();
+    longer.extend([3; 9]);
+    let longer = request(&longer, &[&[1]], &[9]);
+    let empty = request(&query, &[&[], &[4]], &[9]);
+    for (request, tokens) in [(&longer, 15), (&empty, 6)] {
+        assert_eq!(scorer.score(request).expect("a valid request").logprobs, expected(request));
+        assert_eq!(scorer.engine().passes.last(), Some(&tokens));
+    }
+    let stats = scorer.prefix_stats();
+    assert_eq!((stats.lookups, stats.hits), (4, 3));
+    assert_eq!(stats.hit_tokens, 101 + 96 + 96);
+}
+
+#[test]
+fn small_requests_share_a_pass_and_overtake_a_large_one() {
+    let mut scorer = scorer(600);
+    let large = request(&[1; 10], &[[2; 100].as_slice(); 40], &[1]);
+    let large = scorer.submit(large).expect("a valid request");
+    assert!(scorer.run_pass().is_empty());
+    let small = [3, 4, 5].map(|q| scorer.submit(request(&[q; 20], &[&[1; 5]], &[q])).expect("valid"));
+    let tickets = |finished: Vec<Finished>| finished.iter().map(|f| f.ticket).collect::<Vec<_>>();
+    let mut order = Vec::new();
+    while scorer.pending() > 0 {
+        order.push(tickets(scorer.run_pass()));
+    }
+    assert_eq!(order[..2], [vec![], small.to_vec()], "after one more pass of the large one");
+    assert_eq!(order.last(), Some(&vec![large]));
+}
+
+#[test]
+fn a_failed_pass_harms_nobody_who_had_not_begun() {
+    let mut scorer = Scorer::new(Fixed(Ok(vec![-1.0; 64]))).expect("the limits are valid");
+    scorer.set_prefix_reuse(true);
+    scorer.set_token_budget(100);
+    let first = scorer.submit(request(&[1; 60], &[&[1; 60]], &[1])).expect("valid");
+    assert!(scorer.run_pass().is_empty());
+    scorer.engine_mut().0 = Err(std::fmt::Error);
+    let second = scorer.submit(request(&[2; 90], &[&[1]], &[1])).expect("valid");
+    let third = scorer.submit(request(&[3; 90], &[&[1]], &[1])).expect("valid");
+    let failed = scorer.run_pass();
+    assert!(failed.iter().all(|f| f.result.as_ref().is_err_and(|e| e.code() == "engine_error")));
+    assert_eq!(failed.iter().map(|f| f.ticket).collect::<Vec<_>>(), [first]);
+    scorer.engine_mut().0 = Ok(vec![-1.0; 64]);
+    for ticket in [second, third] {
+        let next = scorer.run_pass();
+        assert_eq!(next.len(), 1);
+        assert!(next[0].ticket == ticket && next[0].result.is_ok());
     }
 }
 

@@ -71,7 +71,7 @@ fn every_line_gets_its_response_in_order() {
         assert!((sum - 1.0).abs() < 1e-6);
     }
     assert_eq!(answers[4]["logprobs"].as_array().map(Vec::len), Some(2));
-    assert_eq!(answers[4]["usage"], json!({"prompt_tokens": 5, "total_tokens": 5}));
+    assert_eq!(answers[4]["usage"], json!({"prompt_tokens": 5, "completion_tokens": 0, "total_tokens": 5}));
 }
 
 #[test]

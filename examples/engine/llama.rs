@@ -91,6 +91,15 @@ impl Llama {
         &self.config
     }
 
+    /// What it runs on, for reports.
+    pub fn about(&self) -> serde_json::Value {
+        serde_json::json!({
+            "device": self.client.devices()[0].kind(),
+            "platform": self.client.platform_name(),
+            "platform_version": self.client.platform_version(),
+        })
+    }
+
     fn program(&mut self, shape: Shape) -> Result<Arc<Executable>, EngineError> {
         if let Some(program) = self.programs.get(&shape) {
             return Ok(Arc::clone(program));
@@ -136,6 +145,7 @@ impl ForwardPass for Llama {
         let shape = Shape::of(pass);
         let kv = shape.kv;
         let program = self.program(shape)?;
+        let span = tracing::debug_span!("upload").entered();
         let table = match self.client.target() {
             Target::Tpu => Some(pass.kv_slots().chunk_table()),
             Target::Portable => None,
@@ -158,10 +168,14 @@ impl ForwardPass for Llama {
             _ => Arg::Keep(self.kv_pages.insert(pages)),
         });
         let rest = inputs.iter().chain(self.weights.buffers()).map(Arg::Keep);
+        drop(span);
+        let span = tracing::debug_span!("execute", ?kv).entered();
         let mut outputs = program.launch(rest.chain(kv_pages))?.wait()?;
+        drop(span);
         if kv == KvUse::Write {
             self.kv_pages = outputs.pop();
         }
+        let _span = tracing::debug_span!("download").entered();
         Ok(outputs.swap_remove(0).to_vec()?)
     }
 }

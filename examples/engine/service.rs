@@ -4,7 +4,7 @@ use tpu_rpa::runtime::{Client, ClientOptions, DiscoveryOptions, Plugin};
 use tpu_rpa::score::Scorer;
 use tpu_rpa::spec::DType;
 
-use super::wire::{self, Failure, Scoring};
+use super::wire::{Failure, Reader, Scoring};
 use super::{EngineError, Llama, ModelFile, Tokenizer};
 
 /// What a [`Service`] is made of.
@@ -18,6 +18,13 @@ pub struct Setup {
     pub dtype: DType,
     /// Where compiled programs are kept between runs.
     pub cache: Option<PathBuf>,
+}
+
+impl Setup {
+    /// The model file's name without extension.
+    pub fn model_name(&self) -> String {
+        self.model.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+    }
 }
 
 /// A loaded model that answers scoring requests.
@@ -47,7 +54,8 @@ impl Service {
 
     /// Answers one JSON request.
     pub fn answer(&mut self, json: &[u8]) -> Result<Scoring, Failure> {
-        let request = wire::parse(json, &self.tokenizer, self.scorer.limits().vocabulary)?;
-        Ok(self.scorer.score(&request)?.into())
+        let vocabulary = self.scorer.limits().vocabulary;
+        let request = Reader { tokenizer: &self.tokenizer, vocabulary, model: None }.parse(json)?;
+        Ok(Scoring::with_logprobs(self.scorer.score(&request)?))
     }
 }

@@ -1,7 +1,7 @@
 //! The JSON of `/v1/score`, one object a request and one a response.
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tpu_rpa::score::{self, ScoreError, ScoreRequest, ScoreResponse};
 
 use super::{EngineError, Tokenizer};
@@ -13,19 +13,48 @@ pub struct Failure {
     kind: Kind,
     param: Option<String>,
     code: &'static str,
+    /// What the log is told and the client is not.
+    detail: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    InvalidRequest,
+    /// Malformed: some field is missing or of the wrong kind.
+    Malformed,
+    /// Well-formed, but more than this model or engine takes.
+    Unprocessable,
+    /// Anything else with a status of its own.
+    Http(u16),
+    Busy,
     Server,
 }
 
 impl Failure {
     /// The request is at fault: `param` names the field.
     pub fn invalid(code: &'static str, param: Option<&str>, message: impl Into<String>) -> Self {
-        let param = param.map(str::to_owned);
-        Failure { message: message.into(), kind: Kind::InvalidRequest, param, code }
+        Failure::new(Kind::Malformed, code, param.map(str::to_owned), message)
+    }
+
+    /// The request is at fault in a way that HTTP has a status for.
+    pub fn http(status: u16, code: &'static str, message: impl Into<String>) -> Self {
+        Failure::new(Kind::Http(status), code, None, message)
+    }
+
+    /// The server has as many requests as it takes.
+    pub fn busy() -> Self {
+        let message = "the server has as many requests as it takes; try again later";
+        Failure::new(Kind::Busy, "rate_limit_exceeded", None, message)
+    }
+
+    /// The server is at fault. `detail` is for its log alone.
+    pub fn internal(detail: impl Into<String>) -> Self {
+        let message = "the server failed to score this request";
+        let detail = Some(detail.into());
+        Failure { detail, ..Failure::new(Kind::Server, "internal_error", None, message) }
+    }
+
+    fn new(kind: Kind, code: &'static str, param: Option<String>, message: impl Into<String>) -> Self {
+        Failure { message: message.into(), kind, param, code, detail: None }
     }
 
     /// Machine-readable name of the kind of error.
@@ -33,10 +62,27 @@ impl Failure {
         self.code
     }
 
+    /// HTTP status.
+    pub fn status(&self) -> u16 {
+        match self.kind {
+            Kind::Malformed => 400,
+            Kind::Unprocessable => 422,
+            Kind::Http(status) => status,
+            Kind::Busy => 429,
+            Kind::Server => 500,
+        }
+    }
+
+    /// What went wrong inside, for a log.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
     /// `{"error": {"message", "type", "param", "code"}}`
     pub fn to_json(&self) -> Value {
         let kind = match self.kind {
-            Kind::InvalidRequest => "invalid_request_error",
+            Kind::Malformed | Kind::Unprocessable | Kind::Http(_) => "invalid_request_error",
+            Kind::Busy => "rate_limit_error",
             Kind::Server => "server_error",
         };
         json!({"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}})
@@ -45,109 +91,122 @@ impl Failure {
 
 impl From<ScoreError> for Failure {
     fn from(error: ScoreError) -> Self {
-        let kind = if error.is_invalid_request() { Kind::InvalidRequest } else { Kind::Server };
-        Failure { message: error.to_string(), kind, param: error.param(), code: error.code() }
+        use Kind::{Malformed, Unprocessable};
+        let (kind, code) = match &error {
+            ScoreError::NoItems => (Malformed, "empty_items"),
+            ScoreError::NoLabels => (Malformed, "empty_label_token_ids"),
+            ScoreError::EmptyPrompt { .. } => (Malformed, "empty_query"),
+            ScoreError::TokenOutOfRange { value, .. } if *value < 0 => (Malformed, "negative_token_id"),
+            ScoreError::TokenOutOfRange { .. } => (Unprocessable, "token_id_exceeds_vocab"),
+            ScoreError::ContextLength { .. }
+            | ScoreError::ItemTooLong { .. }
+            | ScoreError::QueryTooLong { .. } => (Unprocessable, "prompt_too_long"),
+            ScoreError::TooManyItems { .. } => (Unprocessable, "too_many_items"),
+            ScoreError::TooManyLabels { .. } => (Unprocessable, "too_many_labels"),
+            ScoreError::TooManyTokens { .. } => (Unprocessable, "too_many_tokens"),
+            _ => return Failure::internal(error.to_string()),
+        };
+        let param = if code == "empty_query" { Some("query".to_owned()) } else { error.param() };
+        Failure::new(kind, code, param, error.to_string())
     }
 }
 
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
-        Failure { message: error.to_string(), kind: Kind::Server, param: None, code: "engine_error" }
+        Failure::internal(error.to_string())
     }
 }
 
-/// Reads one request. Query and items are texts, or lists of token ids, not both; fields of other APIs (`model`, …)
-/// are passed over.
-pub fn parse(json: &[u8], tokenizer: &Tokenizer, vocabulary: usize) -> Result<ScoreRequest, Failure> {
-    let reader = Reader { tokenizer, vocabulary };
-    let text = std::str::from_utf8(json)
-        .map_err(|e| Failure::invalid("invalid_utf8", None, format!("the request is not UTF-8: {e}")))?;
-    let value: Value = serde_json::from_str(text)
-        .map_err(|e| Failure::invalid("invalid_json", None, format!("the request is not JSON: {e}")))?;
-    let Value::Object(fields) = value else {
-        return Err(wrong_type("request", "an object", &value));
-    };
-    let query = fields.get("query").ok_or_else(|| missing("query"))?;
-    let items = fields.get("items").ok_or_else(|| missing("items"))?;
-    let labels = fields.get("label_token_ids").ok_or_else(|| missing("label_token_ids"))?;
-    let Value::Array(items) = items else {
-        return Err(wrong_type("items", "a list of strings or a list of token id lists", items));
-    };
-    let differs =
-        |item: &Value| (item.is_string() && query.is_array()) || (item.is_array() && query.is_string());
-    if let Some(odd) = items.iter().position(differs) {
-        let message = format!("items[{odd}] is {}, query is {}", kind_of(&items[odd]), kind_of(query));
-        return Err(Failure::invalid("mixed_input", Some("items"), message));
-    }
-    Ok(ScoreRequest {
-        query: reader.tokens("query", query)?,
-        items: items
-            .iter()
-            .enumerate()
-            .map(|(i, item)| reader.tokens(&format!("items[{i}]"), item))
-            .collect::<Result<_, _>>()?,
-        label_token_ids: reader.ids("label_token_ids", labels)?,
-        apply_softmax: flag(&fields, "apply_softmax")?,
-        item_first: flag(&fields, "item_first")?,
-    })
-}
-
-/// A response as it goes over the wire.
-#[derive(Debug, PartialEq, Serialize)]
-pub struct Scoring {
-    object: &'static str,
-    scores: Vec<Vec<f32>>,
-    logprobs: Vec<Vec<f32>>,
-    usage: Usage,
-}
-
-#[derive(Debug, PartialEq, Serialize)]
-struct Usage {
-    prompt_tokens: usize,
-    total_tokens: usize,
-}
-
-impl From<ScoreResponse> for Scoring {
-    fn from(response: ScoreResponse) -> Self {
-        let score::Usage { prompt_tokens, total_tokens } = response.usage;
-        Scoring {
-            object: "scoring",
-            scores: response.scores,
-            logprobs: response.logprobs,
-            usage: Usage { prompt_tokens, total_tokens },
-        }
-    }
-}
-
-struct Reader<'a> {
-    tokenizer: &'a Tokenizer,
-    vocabulary: usize,
+/// Reads requests for one model.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    /// Makes ids of texts.
+    pub tokenizer: &'a Tokenizer,
+    /// Token ids are below it.
+    pub vocabulary: usize,
+    /// The only model that requests may name; `None` passes over what they name.
+    pub model: Option<&'a str>,
 }
 
 impl Reader<'_> {
+    /// Reads one request. Query and items are texts, or lists of token ids, not both. Fields of other APIs are passed
+    /// over; `null` stands for a field that is not there.
+    pub fn parse(&self, json: &[u8]) -> Result<ScoreRequest, Failure> {
+        let text = std::str::from_utf8(json)
+            .map_err(|e| Failure::invalid("invalid_utf8", None, format!("the request is not UTF-8: {e}")))?;
+        let value: Value = serde_json::from_str(text)
+            .map_err(|e| Failure::invalid("invalid_json", None, format!("the request is not JSON: {e}")))?;
+        let Value::Object(fields) = value else {
+            return Err(wrong_type("invalid_request_type", "request", "an object", &value));
+        };
+        let field = |name: &str| fields.get(name).filter(|value| !value.is_null());
+        if let (Some(model), Some(name)) = (field("model"), self.model)
+            && model.as_str() != Some(name)
+        {
+            let message = format!("this server has no such model; its model is {name:?}");
+            return Err(Failure::invalid("model_not_found", Some("model"), message));
+        }
+        let query = field("query").ok_or_else(|| missing("missing_query", "query"))?;
+        if !query.is_string() && !query.is_array() {
+            return Err(wrong_type("invalid_query_type", "query", TEXT_OR_IDS, query));
+        }
+        let items = field("items").ok_or_else(|| missing("missing_items", "items"))?;
+        let Value::Array(items) = items else {
+            let expected = "a list of strings or a list of token id lists";
+            return Err(wrong_type("invalid_items_type", "items", expected, items));
+        };
+        for (i, item) in items.iter().enumerate() {
+            if !item.is_string() && !item.is_array() {
+                return Err(wrong_type("invalid_items_type", &format!("items[{i}]"), TEXT_OR_IDS, item));
+            }
+            if item.is_string() != query.is_string() {
+                let message = format!("items[{i}] is {}, query is {}", kind_of(item), kind_of(query));
+                return Err(Failure::invalid("mixed_input_types", Some("items"), message));
+            }
+        }
+        let labels =
+            field("label_token_ids").ok_or_else(|| missing("missing_label_token_ids", "label_token_ids"))?;
+        let Value::Array(labels) = labels else {
+            let expected = "a list of token ids";
+            return Err(wrong_type("invalid_label_token_ids_type", "label_token_ids", expected, labels));
+        };
+        Ok(ScoreRequest {
+            query: self.tokens("query", query)?,
+            items: items
+                .iter()
+                .enumerate()
+                .map(|(i, item)| self.tokens(&format!("items[{i}]"), item))
+                .collect::<Result<_, _>>()?,
+            label_token_ids: self.ids("label_token_ids", labels)?,
+            apply_softmax: flag(field("apply_softmax"), "invalid_apply_softmax_type", "apply_softmax")?,
+            item_first: flag(field("item_first"), "invalid_item_first_type", "item_first")?,
+        })
+    }
+
     fn tokens(&self, field: &str, value: &Value) -> Result<Vec<i32>, Failure> {
         match value {
             Value::String(text) => Ok(self.tokenizer.encode(text)?),
-            _ => self.ids(field, value),
+            Value::Array(ids) => self.ids(field, ids),
+            other => Err(wrong_type("invalid_items_type", field, TEXT_OR_IDS, other)),
         }
     }
 
-    fn ids(&self, field: &str, value: &Value) -> Result<Vec<i32>, Failure> {
-        let Value::Array(ids) = value else {
-            let expected = if field == "label_token_ids" {
-                "a list of token ids"
-            } else {
-                "a string or a list of token ids"
-            };
-            return Err(wrong_type(field, expected, value));
-        };
+    fn ids(&self, field: &str, ids: &[Value]) -> Result<Vec<i32>, Failure> {
         ids.iter().enumerate().map(|(i, id)| self.id(field, i, id)).collect()
     }
 
     /// An integer of any size is a token id in the wrong range; anything else is of the wrong type.
     fn id(&self, field: &str, index: usize, value: &Value) -> Result<i32, Failure> {
-        let Some(id) = value.as_i64().or_else(|| value.as_u64().map(|_| i64::MAX)) else {
-            return Err(wrong_type(&format!("{field}[{index}]"), "a token id", value));
+        // Integers beyond 64 bits are read as reals.
+        let huge = |real: f64| (real.abs() >= 2f64.powi(63)).then_some(real as i64);
+        let id = value.as_i64().or_else(|| value.as_f64().and_then(huge));
+        let Some(id) = id else {
+            return Err(wrong_type(
+                "invalid_token_id_type",
+                &format!("{field}[{index}]"),
+                "a token id",
+                value,
+            ));
         };
         i32::try_from(id).map_err(|_| {
             let vocabulary = self.vocabulary;
@@ -156,21 +215,65 @@ impl Reader<'_> {
     }
 }
 
-fn flag(fields: &Map<String, Value>, name: &str) -> Result<bool, Failure> {
-    match fields.get(name) {
-        None | Some(Value::Null) => Ok(false),
-        Some(Value::Bool(on)) => Ok(*on),
-        Some(other) => Err(wrong_type(name, "true or false", other)),
+const TEXT_OR_IDS: &str = "a string or a list of token ids";
+
+/// A response as it goes over the wire.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Scoring {
+    object: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
+    scores: Vec<Vec<f32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<Vec<Vec<f32>>>,
+    usage: Usage,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Usage {
+    prompt_tokens: usize,
+    completion_tokens: usize,
+    total_tokens: usize,
+}
+
+impl Scoring {
+    /// With log-probs: the response of the command line.
+    pub fn with_logprobs(response: ScoreResponse) -> Self {
+        let score::Usage { prompt_tokens, total_tokens } = response.usage;
+        Scoring {
+            object: "scoring",
+            model: None,
+            scores: response.scores,
+            logprobs: Some(response.logprobs),
+            usage: Usage { prompt_tokens, completion_tokens: 0, total_tokens },
+            created: None,
+        }
+    }
+
+    /// With the model's name and the time in seconds since 1970: the response of the server.
+    pub fn of_model(response: ScoreResponse, model: &str, created: u64) -> Self {
+        let (model, created) = (Some(model.to_owned()), Some(created));
+        Scoring { model, logprobs: None, created, ..Scoring::with_logprobs(response) }
     }
 }
 
-fn missing(field: &str) -> Failure {
-    Failure::invalid("missing_field", Some(field), format!("{field} is missing"))
+fn flag(value: Option<&Value>, code: &'static str, name: &str) -> Result<bool, Failure> {
+    match value {
+        None => Ok(false),
+        Some(Value::Bool(on)) => Ok(*on),
+        Some(other) => Err(wrong_type(code, name, "true or false", other)),
+    }
 }
 
-fn wrong_type(field: &str, expected: &str, found: &Value) -> Failure {
+fn missing(code: &'static str, field: &str) -> Failure {
+    Failure::invalid(code, Some(field), format!("{field} is missing"))
+}
+
+fn wrong_type(code: &'static str, field: &str, expected: &str, found: &Value) -> Failure {
     let message = format!("{field} is {}; it must be {expected}", kind_of(found));
-    Failure::invalid("wrong_type", Some(field), message)
+    Failure::invalid(code, Some(field), message)
 }
 
 fn kind_of(value: &Value) -> &'static str {

@@ -2,7 +2,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use tpu_rpa::score;
-use tpu_rpa::spec::DType;
+
+use crate::engine::ModelArgs;
 
 /// Scores items against a query: how likely is each label token right after query + item?
 ///
@@ -19,18 +20,8 @@ pub(crate) struct Args {
     /// How items are spread over forward passes; scores do not depend on it
     #[arg(long, value_enum, default_value = "packed")]
     pub(crate) algorithm: Algorithm,
-    /// Storage of weights, KV pages and matrix inputs; sums are f32 either way
-    #[arg(long, value_enum, default_value = "f32")]
-    pub(crate) dtype: Storage,
-    /// PJRT plugin; found in the environment or the tool folder if not named
-    #[arg(long, value_name = "FILE")]
-    pub(crate) plugin: Option<PathBuf>,
-    /// GGUF model of the Llama family with a SmolLM tokenizer; the one in the tool folder if not named
-    #[arg(long, value_name = "FILE")]
-    pub(crate) model: Option<PathBuf>,
-    /// Tokens that one forward pass should not exceed: bounds memory, does not change scores
-    #[arg(long, value_name = "N", default_value_t = 2048)]
-    pub(crate) token_budget: usize,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -46,21 +37,6 @@ impl From<Algorithm> for score::Algorithm {
         match algorithm {
             Algorithm::Packed => score::Algorithm::Packed,
             Algorithm::Serial => score::Algorithm::Serial,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Storage {
-    F32,
-    Bf16,
-}
-
-impl From<Storage> for DType {
-    fn from(storage: Storage) -> Self {
-        match storage {
-            Storage::F32 => DType::F32,
-            Storage::Bf16 => DType::Bf16,
         }
     }
 }

@@ -21,35 +21,29 @@ use anyhow::Result;
 use clap::Parser;
 
 use args::Args;
-use engine::{Service, Setup};
+use engine::Service;
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", report::one_line(&error));
+            eprintln!("error: {}", engine::one_line(&error));
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(args: &Args) -> Result<()> {
-    let setup = Setup {
-        model: args.model.clone().unwrap_or_else(engine::model_path),
-        plugin: args.plugin.clone(),
-        dtype: args.dtype.into(),
-        cache: engine::cache_folder(),
-    };
     let start = Instant::now();
     let bar = progress::tensors();
-    let mut service = Service::open(&setup, &mut |done, all| {
+    let mut service = Service::open(&args.model.setup(), &mut |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
     let load_time = start.elapsed();
     service.scorer.set_algorithm(args.algorithm.into());
-    service.scorer.set_token_budget(args.token_budget);
+    service.scorer.set_token_budget(args.model.token_budget);
     match &args.requests {
         None => demo::run(&mut service, load_time),
         Some(requests) => lines::run(&mut service, requests, &args.output),

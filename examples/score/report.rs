@@ -2,20 +2,6 @@ use std::time::Duration;
 
 use crate::engine::Llama;
 
-/// An error and its causes on one line.
-pub(crate) fn one_line(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        // Many errors spell out their cause themselves.
-        if !text.contains(&cause) {
-            text += if text.is_empty() { "" } else { ": " };
-            text += &cause;
-        }
-    }
-    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
-}
-
 /// Items, tokens and speed, without the time spent on programs.
 pub(crate) fn speed(engine: &Llama, items: usize, tokens: usize, elapsed: Duration) -> String {
     let seconds = elapsed.saturating_sub(engine.compile_time()).as_secs_f64();

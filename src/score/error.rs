@@ -1,7 +1,9 @@
+use std::sync::Arc;
+
 use crate::batch::BatchError;
 
 /// Why a request was refused or failed. [`code`](Self::code) and [`param`](Self::param) are for machines.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScoreError {
     /// `items` is empty.
@@ -83,9 +85,9 @@ pub enum ScoreError {
     /// The planner refused a pass.
     #[error(transparent)]
     Batch(#[from] BatchError),
-    /// The engine failed.
+    /// The engine failed in a pass that the request had a part in.
     #[error("the engine failed: {0}")]
-    Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Engine(#[source] Arc<dyn std::error::Error + Send + Sync>),
     /// The engine returned another number of values than rows times labels.
     #[error("the engine returned {found} log-probs; the pass has {expected}")]
     ResultCount {

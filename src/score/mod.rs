@@ -15,9 +15,14 @@
 //! With [`item_first`](ScoreRequest::item_first) a prompt is item + query. Nothing is shared then: the query's
 //! keys depend on the item before it, so every prompt is computed whole, at the cost of
 //! `Σ (item + query)` tokens instead of `query + Σ item`. The prompts are still packed into common passes.
+//!
+//! Many requests at once go through [`Scorer::submit`] and [`Scorer::run_pass`]: a pass has a group for each request
+//! that takes part. With [`Scorer::set_prefix_reuse`] queries stay in KV pages, by way of a
+//! [`PrefixCache`](crate::prefix_cache::PrefixCache), and a repeated one costs only its items.
 
 mod algorithm;
 mod error;
+mod job;
 mod pass;
 mod request;
 mod schedule;
@@ -27,6 +32,7 @@ mod validate;
 
 pub use algorithm::Algorithm;
 pub use error::ScoreError;
+pub use job::Ticket;
 pub use pass::{ForwardPass, Limits, Pass};
 pub use request::{ScoreRequest, ScoreResponse, Usage};
-pub use scorer::{Progress, Scorer};
+pub use scorer::{Finished, Progress, Scorer};

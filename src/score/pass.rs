@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use super::ScoreError;
 use super::ScoreRequest;
 use super::schedule::Step;
@@ -20,7 +22,7 @@ pub struct Limits {
     pub max_labels: usize,
     /// Tokens of one KV page.
     pub page_size: usize,
-    /// Pages of the pool; a query is kept in the first ones between the passes of its request.
+    /// Pages of the pool; queries are kept there between passes.
     pub pool_pages: usize,
     /// Block sizes of the attention kernel.
     pub tiling: Tiling,
@@ -40,8 +42,8 @@ pub trait ForwardPass {
     fn run(&mut self, pass: &Pass) -> Result<Vec<f32>, Self::Error>;
 }
 
-/// One forward pass, in static shapes: everything is padded to a bucket, so that requests of similar size share
-/// a compiled program.
+/// One forward pass over parts of one or more requests, a group each, in static shapes: everything is padded to a
+/// bucket, so that passes of similar size share a compiled program.
 #[derive(Clone, Debug)]
 pub struct Pass {
     token_ids: Vec<i32>,
@@ -50,7 +52,24 @@ pub struct Pass {
     prefix_tokens: usize,
     rows: Vec<i32>,
     labels: Vec<i32>,
-    targets: Vec<(usize, usize)>,
+    parts: Vec<PartResult>,
+}
+
+/// What a request takes part with in a pass.
+pub(super) struct Part<'a> {
+    pub request: &'a ScoreRequest,
+    pub step: &'a Step,
+    /// Pages of the query, all of it.
+    pub pages: &'a [i32],
+}
+
+/// Where the results of a part are.
+#[derive(Clone, Debug)]
+pub(super) struct PartResult {
+    /// Items that this pass scores: (item, index into [`Pass::rows`]).
+    pub targets: Vec<(usize, usize)>,
+    /// The request's labels: indices into [`Pass::labels`].
+    pub labels: Vec<usize>,
 }
 
 impl Pass {
@@ -66,7 +85,7 @@ impl Pass {
     pub fn kv_slots(&self) -> &KvSlots {
         &self.kv_slots
     }
-    /// Tokens of the query that earlier passes of the request have written to pages and this one reads.
+    /// Tokens of queries that earlier passes have written to pages and this one reads.
     pub fn prefix_tokens(&self) -> usize {
         self.prefix_tokens
     }
@@ -75,61 +94,107 @@ impl Pass {
     pub fn rows(&self) -> &[i32] {
         &self.rows
     }
-    /// Label token ids, padded to a power of two of at least 8 by repeating the first.
+    /// Label token ids of all requests, each once, padded to a power of two of at least 8 by repeating the first.
     pub fn labels(&self) -> &[i32] {
         &self.labels
     }
-    /// Items that this pass scores: (item, index into [`rows`](Self::rows)).
-    pub(super) fn targets(&self) -> &[(usize, usize)] {
-        &self.targets
+    /// Where the results of each part are.
+    pub(super) fn parts(&self) -> &[PartResult] {
+        &self.parts
     }
 
-    pub(super) fn new(
-        planner: &mut Planner,
-        request: &ScoreRequest,
-        step: &Step,
-        page_ids: &[i32],
-    ) -> Result<Self, ScoreError> {
-        let lead = !step.query.is_empty();
-        let mut token_ids = request.query[step.query.clone()].to_vec();
-        let mut offsets = vec![0];
-        if lead {
-            offsets.push(token_ids.len() as i32);
-        }
-        let mut rows = Vec::with_capacity(step.items.len());
-        let mut targets = Vec::with_capacity(step.items.len());
-        for &item in &step.items {
-            token_ids.extend_from_slice(&request.items[item]);
-            if request.item_first {
-                token_ids.extend_from_slice(&request.query);
-            }
-            // An empty item ends where the query does, in the row that is the newest so far.
-            let last = token_ids.len() as i32 - 1;
-            if last + 1 > offsets[offsets.len() - 1] {
-                offsets.push(last + 1);
-            }
-            if rows.last() != Some(&last) {
-                rows.push(last);
-            }
-            targets.push((item, rows.len() - 1));
-        }
-        let group = Group { prefix_len: step.prefix as i32, pages: page_ids, cu_seg_lens: &offsets, lead };
-        let plan = planner.plan(token_ids.len(), &[group])?;
-        let kv_slots = if step.keep {
-            let end = step.query.end;
-            let slots: Vec<i32> = (step.query.start..step.query.start + token_ids.len())
-                .map(|position| if position < end { position as i32 } else { -1 })
-                .collect();
-            KvSlots::new(planner, &plan, &slots)?
+    pub(super) fn new(planner: &mut Planner, parts: &[Part<'_>]) -> Result<Self, ScoreError> {
+        let mut layout = Layout::default();
+        let results: Vec<PartResult> = parts.iter().map(|part| layout.add(part)).collect();
+        let groups: Vec<Group<'_>> = parts
+            .iter()
+            .zip(&layout.offsets)
+            .map(|(part, offsets)| Group {
+                prefix_len: part.step.prefix as i32,
+                pages: part.pages,
+                cu_seg_lens: offsets,
+                lead: !part.step.query.is_empty(),
+            })
+            .collect();
+        let plan = planner.plan(layout.token_ids.len(), &groups)?;
+        let kv_slots = if parts.iter().any(|part| part.step.keep) {
+            KvSlots::new(planner, &plan, &kept(planner.page_size(), parts))?
         } else {
             KvSlots::none(&plan)
         };
+        let Layout { mut token_ids, mut rows, mut labels, .. } = layout;
         token_ids.resize(plan.bucket().tokens, 0);
         rows.resize(row_bucket(rows.len()), 0);
-        let mut labels = request.label_token_ids.clone();
         labels.resize(label_bucket(labels.len()), labels[0]);
-        Ok(Pass { token_ids, plan, kv_slots, prefix_tokens: step.prefix, rows, labels, targets })
+        let prefix_tokens = parts.iter().map(|part| part.step.prefix).sum();
+        Ok(Pass { token_ids, plan, kv_slots, prefix_tokens, rows, labels, parts: results })
     }
+}
+
+/// The tokens, rows and labels of the parts so far.
+#[derive(Default)]
+struct Layout {
+    token_ids: Vec<i32>,
+    /// Segment offsets of each part.
+    offsets: Vec<Vec<i32>>,
+    rows: Vec<i32>,
+    labels: Vec<i32>,
+    column: HashMap<i32, usize>,
+}
+
+impl Layout {
+    fn add(&mut self, part: &Part<'_>) -> PartResult {
+        let (request, step) = (part.request, part.step);
+        let mut end = self.token_ids.len() as i32;
+        let mut offsets = vec![end];
+        if !step.query.is_empty() {
+            self.token_ids.extend_from_slice(&request.query[step.query.clone()]);
+            end = self.token_ids.len() as i32;
+            offsets.push(end);
+        }
+        let mut targets = Vec::with_capacity(step.items.len());
+        for &item in &step.items {
+            self.token_ids.extend_from_slice(&request.items[item]);
+            if request.item_first {
+                self.token_ids.extend_from_slice(&request.query);
+            }
+            // An empty item ends where the query does, in the row that is the newest so far.
+            if self.token_ids.len() as i32 > end {
+                end = self.token_ids.len() as i32;
+                offsets.push(end);
+            }
+            if self.rows.last() != Some(&(end - 1)) {
+                self.rows.push(end - 1);
+            }
+            targets.push((item, self.rows.len() - 1));
+        }
+        self.offsets.push(offsets);
+        let labels = request.label_token_ids.iter().map(|&label| {
+            *self.column.entry(label).or_insert_with(|| {
+                self.labels.push(label);
+                self.labels.len() - 1
+            })
+        });
+        PartResult { targets, labels: labels.collect() }
+    }
+}
+
+/// The slot of every new token: those of kept queries have one.
+fn kept(page_size: usize, parts: &[Part<'_>]) -> Vec<i32> {
+    let mut slots = Vec::new();
+    for Part { step, pages, .. } in parts {
+        let slot =
+            |position: usize| pages[position / page_size] * page_size as i32 + (position % page_size) as i32;
+        let query = step.query.clone();
+        let items = step.tokens - query.len();
+        if step.keep {
+            slots.extend(query.map(slot));
+        } else {
+            slots.resize(slots.len() + query.len(), -1);
+        }
+        slots.resize(slots.len() + items, -1);
+    }
+    slots
 }
 
 /// 8, 16, 24, 32, 48, 64, 96, 128, …: at most a half more than asked for, above 8.

@@ -13,19 +13,28 @@ pub(super) struct Step {
     pub keep: bool,
     /// Items scored in this pass.
     pub items: Vec<usize>,
+    /// Tokens to compute.
+    pub tokens: usize,
+}
+
+/// How a request is cut.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    pub algorithm: Algorithm,
+    /// Tokens that a pass should not exceed.
+    pub budget: usize,
+    /// Tokens of the query that lie in pages: all of them, or a multiple of `kv_tile`. 0 unless packed.
+    pub cached: usize,
+    /// The query is written to pages even where no later pass of the request reads it.
+    pub keep: bool,
 }
 
 /// Cuts a valid request into passes of at most `budget` tokens where that is possible: an item is never cut, nor is
 /// a stretch of `kv_tile` tokens of the query.
-pub(super) fn schedule(
-    request: &ScoreRequest,
-    limits: &Limits,
-    algorithm: Algorithm,
-    budget: usize,
-) -> Result<Vec<Step>, ScoreError> {
-    let cutter = Cutter { request, limits, budget: budget.min(limits.pass_tokens) };
+pub(super) fn schedule(request: &ScoreRequest, limits: &Limits, cut: Cut) -> Result<Vec<Step>, ScoreError> {
+    let cutter = Cutter { request, limits, cut, budget: cut.budget.min(limits.pass_tokens) };
     let all: Vec<usize> = (0..request.items.len()).collect();
-    let runs = match algorithm {
+    let runs = match cut.algorithm {
         Algorithm::Packed => vec![all.as_slice()],
         Algorithm::Serial => all.chunks(1).collect(),
     };
@@ -43,6 +52,7 @@ pub(super) fn schedule(
 struct Cutter<'a> {
     request: &'a ScoreRequest,
     limits: &'a Limits,
+    cut: Cut,
     budget: usize,
 }
 
@@ -51,28 +61,36 @@ impl Cutter<'_> {
     fn query_then_items(&self, items: &[usize], steps: &mut Vec<Step>) -> Result<(), ScoreError> {
         let query = self.request.query.len();
         let first = steps.len();
-        let mut start = 0;
-        if query > self.budget {
+        let mut start = self.cut.cached;
+        if query - start > self.budget {
             // Cut where a key tile ends: as a prefix, the part is then summed in the tiles it had as a lead.
             let tile = self.limits.tiling.kv_tile();
             let part = (self.budget / tile * tile).max(tile);
             while query - start > part {
                 let end = start + part;
-                steps.push(Step { prefix: start, query: start..end, keep: true, items: Vec::new() });
+                steps.push(Step {
+                    prefix: start,
+                    query: start..end,
+                    keep: true,
+                    items: Vec::new(),
+                    tokens: part,
+                });
                 start = end;
             }
         }
         let (empty, rest): (Vec<usize>, Vec<usize>) =
             items.iter().partition(|&&i| self.request.items[i].is_empty());
-        let last_part = Step { prefix: start, query: start..query, keep: false, items: empty };
-        self.pack(&rest, vec![last_part], query, steps)?;
+        let tokens = query - start;
+        let last_part = Step { prefix: start, query: start..query, keep: false, items: empty, tokens };
+        let open = if tokens > 0 { vec![last_part] } else { Vec::new() };
+        self.pack(&rest, open, query, steps)?;
         let passes = steps.len() - first;
         let capacity = self.limits.pool_pages * self.limits.page_size;
         if passes > 1 && query > capacity {
             return Err(ScoreError::QueryTooLong { found: query, capacity });
         }
-        for step in &mut steps[first..first + passes - 1] {
-            step.keep = !step.query.is_empty();
+        for (at, step) in steps[first..].iter_mut().enumerate() {
+            step.keep = !step.query.is_empty() && (at + 1 < passes || self.cut.keep);
         }
         Ok(())
     }
@@ -85,7 +103,6 @@ impl Cutter<'_> {
         prefix: usize,
         steps: &mut Vec<Step>,
     ) -> Result<(), ScoreError> {
-        let mut tokens: usize = open.iter().map(|s| s.query.len()).sum();
         for &item in items {
             let length = self.item_tokens(item);
             if length > self.limits.pass_tokens {
@@ -93,13 +110,15 @@ impl Cutter<'_> {
                 return Err(ScoreError::ItemTooLong { item, found: length, limit });
             }
             match open.last_mut() {
-                Some(step) if tokens + length <= self.budget => step.items.push(item),
+                Some(step) if step.tokens + length <= self.budget => {
+                    step.items.push(item);
+                    step.tokens += length;
+                }
                 _ => {
-                    open.push(Step { prefix, query: prefix..prefix, keep: false, items: vec![item] });
-                    tokens = 0;
+                    let (query, items) = (prefix..prefix, vec![item]);
+                    open.push(Step { prefix, query, keep: false, items, tokens: length });
                 }
             }
-            tokens += length;
         }
         steps.append(&mut open);
         Ok(())

@@ -1,17 +1,28 @@
-use super::schedule::schedule;
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::job::{Job, Policy, Start, Ticket};
+use super::pass::{Part, PartResult};
 use super::validate::validate;
 use super::{Algorithm, ForwardPass, Limits, Pass, ScoreError, ScoreRequest, ScoreResponse, softmax};
 use crate::batch::Planner;
+use crate::prefix_cache::{PrefixCache, PrefixStats};
 
-/// Scores requests on an engine.
+/// Scores requests on an engine, one at a time or many at once.
+///
+/// [`score`](Self::score) answers one request. A server calls [`submit`](Self::submit) for every request that arrives
+/// and [`run_pass`](Self::run_pass) as long as there is work: each pass takes parts of as many requests as its token
+/// budget allows, in turn, so that small requests share a pass and a large one holds nobody up for longer than one.
 #[derive(Debug)]
 pub struct Scorer<E> {
     engine: E,
     limits: Limits,
     planner: Planner,
-    page_ids: Vec<i32>,
-    algorithm: Algorithm,
-    token_budget: usize,
+    policy: Policy,
+    prefixes: PrefixCache,
+    jobs: VecDeque<Job>,
+    finished: Vec<Finished>,
+    next_ticket: u64,
 }
 
 /// How far a request has come, after each of its passes.
@@ -19,12 +30,21 @@ pub struct Scorer<E> {
 pub struct Progress {
     /// Passes done.
     pub passes_done: usize,
-    /// Passes of the request.
+    /// Passes of the request; 0 before the first.
     pub passes: usize,
     /// Items scored.
     pub items_done: usize,
     /// Items of the request.
     pub items: usize,
+}
+
+/// A request that came to its end.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Which one.
+    pub ticket: Ticket,
+    /// What it came to.
+    pub result: Result<ScoreResponse, ScoreError>,
 }
 
 impl<E: ForwardPass> Scorer<E> {
@@ -37,21 +57,35 @@ impl<E: ForwardPass> Scorer<E> {
             engine,
             limits,
             planner,
-            page_ids: (0..limits.pool_pages as i32).collect(),
-            algorithm: Algorithm::default(),
-            token_budget: limits.pass_tokens,
+            policy: Policy { algorithm: Algorithm::default(), budget: limits.pass_tokens, reuse: false },
+            prefixes: PrefixCache::new(limits.pool_pages, limits.page_size),
+            jobs: VecDeque::new(),
+            finished: Vec::new(),
+            next_ticket: 0,
         })
     }
 
-    /// How items are spread over passes from now on.
+    /// How items are spread over passes, for requests that have not begun.
     pub fn set_algorithm(&mut self, algorithm: Algorithm) {
-        self.algorithm = algorithm;
+        self.policy.algorithm = algorithm;
     }
 
-    /// Tokens that a pass should not exceed from now on: a bound on the memory that a pass needs. An item, and
-    /// `kv_tile` tokens of a query, are never cut and may exceed it.
+    /// Tokens that a pass should not exceed, for requests that have not begun: a bound on the memory that a pass
+    /// needs. An item, and `kv_tile` tokens of a query, are never cut and may exceed it.
     pub fn set_token_budget(&mut self, tokens: usize) {
-        self.token_budget = tokens;
+        self.policy.budget = tokens;
+    }
+
+    /// Whether queries stay in KV pages after their request, so that a repeated query costs only its items. Off at
+    /// first. Scores are the same either way: a whole query is reused, or whole tiles of `kv_tile` tokens of one
+    /// that begins alike.
+    pub fn set_prefix_reuse(&mut self, on: bool) {
+        self.policy.reuse = on;
+    }
+
+    /// What became of prefix lookups, and the pages of the pool.
+    pub fn prefix_stats(&self) -> PrefixStats {
+        self.prefixes.stats()
     }
 
     /// The engine.
@@ -74,46 +108,221 @@ impl<E: ForwardPass> Scorer<E> {
         self.score_with(request, |_| ())
     }
 
-    /// Scores a request and reports after every pass.
+    /// Scores a request and reports after every pass. Requests that were submitted before get their turns too, and
+    /// their results from the next [`run_pass`](Self::run_pass).
     pub fn score_with(
         &mut self,
         request: &ScoreRequest,
         mut on_pass: impl FnMut(Progress),
     ) -> Result<ScoreResponse, ScoreError> {
-        validate(request, &self.limits)?;
-        let steps = schedule(request, &self.limits, self.algorithm, self.token_budget)?;
-        let mut logprobs = vec![Vec::new(); request.items.len()];
-        let mut items_done = 0;
-        for (i, step) in steps.iter().enumerate() {
-            let pass = Pass::new(&mut self.planner, request, step, &self.page_ids)?;
-            let values = self.engine.run(&pass).map_err(|e| ScoreError::Engine(Box::new(e)))?;
-            collect(&pass, &values, request.label_token_ids.len(), &mut logprobs)?;
-            items_done += step.items.len();
-            on_pass(Progress {
-                passes_done: i + 1,
-                passes: steps.len(),
-                items_done,
-                items: request.items.len(),
+        let ticket = self.submit(request.clone())?;
+        let mut others = Vec::new();
+        let mut last = 0;
+        loop {
+            let mut progress = None;
+            let finished = self.pass(|job| {
+                if job.ticket == ticket {
+                    progress = Some(job.progress());
+                }
             });
+            if let Some(progress) = progress.filter(|progress| progress.passes_done > last) {
+                last = progress.passes_done;
+                on_pass(progress);
+            }
+            for finished in finished {
+                if finished.ticket == ticket {
+                    self.finished = others;
+                    return finished.result;
+                }
+                others.push(finished);
+            }
         }
-        let scores = logprobs.iter().map(|l| softmax::scores(l, request.apply_softmax)).collect();
-        Ok(ScoreResponse { logprobs, scores, usage: request.usage() })
+    }
+
+    /// Takes a request; [`run_pass`](Self::run_pass) returns its result under the ticket.
+    ///
+    /// # Errors
+    /// The request is not valid for this engine. Nothing was taken.
+    pub fn submit(&mut self, request: ScoreRequest) -> Result<Ticket, ScoreError> {
+        validate(&request, &self.limits)?;
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.jobs.push_back(Job::new(ticket, request));
+        Ok(ticket)
+    }
+
+    /// Forgets a request: it takes no part in further passes and gets no result. Whether there was one.
+    pub fn cancel(&mut self, ticket: Ticket) -> bool {
+        let Some(at) = self.jobs.iter().position(|job| job.ticket == ticket) else { return false };
+        if let Some(mut job) = self.jobs.remove(at) {
+            job.release(&mut self.prefixes);
+        }
+        true
+    }
+
+    /// Requests that have no result yet.
+    pub fn pending(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Runs one forward pass over parts of the pending requests, and returns those that are finished with it.
+    ///
+    /// A failure of the engine is the result of every request that has begun: its pages may be lost. The others are
+    /// not affected.
+    pub fn run_pass(&mut self) -> Vec<Finished> {
+        self.pass(|_| ())
+    }
+
+    fn pass(&mut self, mut on_part: impl FnMut(&Job)) -> Vec<Finished> {
+        let mut finished = std::mem::take(&mut self.finished);
+        let chosen = self.choose(&mut finished);
+        if chosen.is_empty() {
+            return finished;
+        }
+        let parts: Vec<Part<'_>> = chosen
+            .iter()
+            .filter_map(|&at| {
+                let job = &self.jobs[at];
+                Some(Part { request: &job.request, step: job.step()?, pages: job.pages() })
+            })
+            .collect();
+        let tokens: usize = parts.iter().map(|part| part.step.tokens).sum();
+        let span = tracing::debug_span!("pass", requests = parts.len(), tokens).entered();
+        let planned = tracing::debug_span!("plan").in_scope(|| Pass::new(&mut self.planner, &parts));
+        let outcome = planned.and_then(|pass| {
+            let run = tracing::debug_span!("run", bucket = pass.plan().bucket().tokens).entered();
+            let values = self.engine.run(&pass).map_err(|e| ScoreError::Engine(Arc::new(e)))?;
+            drop(run);
+            let expected = pass.rows().len() * pass.labels().len();
+            if values.len() != expected {
+                return Err(ScoreError::ResultCount { found: values.len(), expected });
+            }
+            Ok((pass, values))
+        });
+        let mut done = HashSet::new();
+        match outcome {
+            Ok((pass, values)) => {
+                for (&at, part) in chosen.iter().zip(pass.parts()) {
+                    let job = &mut self.jobs[at];
+                    let collected = collect(part, &values, pass.labels().len(), &mut job.logprobs);
+                    job.advance(&mut self.prefixes);
+                    on_part(job);
+                    if let Err(error) = collected {
+                        done.insert(job.ticket);
+                        finished.push(Finished { ticket: job.ticket, result: Err(error) });
+                    } else if job.is_done() {
+                        done.insert(job.ticket);
+                        finished.push(Finished { ticket: job.ticket, result: Ok(response(job)) });
+                    }
+                }
+            }
+            Err(error) => {
+                let lost = matches!(error, ScoreError::Engine(_));
+                for (at, job) in self.jobs.iter().enumerate() {
+                    if chosen.contains(&at) || (lost && job.has_begun()) {
+                        done.insert(job.ticket);
+                        finished.push(Finished { ticket: job.ticket, result: Err(error.clone()) });
+                    }
+                }
+                if lost {
+                    self.prefixes.clear();
+                }
+            }
+        }
+        drop(span);
+        // Who took part goes behind who waited.
+        let served: HashSet<Ticket> = chosen.iter().map(|&at| self.jobs[at].ticket).collect();
+        let (mut waiting, mut again) = (VecDeque::new(), VecDeque::new());
+        for mut job in std::mem::take(&mut self.jobs) {
+            if done.contains(&job.ticket) {
+                job.release(&mut self.prefixes);
+            } else if served.contains(&job.ticket) {
+                again.push_back(job);
+            } else {
+                waiting.push_back(job);
+            }
+        }
+        waiting.append(&mut again);
+        self.jobs = waiting;
+        finished
+    }
+
+    /// Jobs of the next pass, in order. Those that cannot be cut into passes are finished at once.
+    fn choose(&mut self, finished: &mut Vec<Finished>) -> Vec<usize> {
+        let budget = self.policy.budget.min(self.limits.pass_tokens);
+        let mut chosen: Vec<usize> = Vec::new();
+        let mut tokens = 0;
+        let mut labels: HashSet<i32> = HashSet::new();
+        let mut no_pages = false;
+        let mut at = 0;
+        while at < self.jobs.len() && (chosen.is_empty() || tokens < budget) {
+            // Pages are taken in turn, and a query that this pass writes is read in the next.
+            if !self.jobs[at].has_begun() && (no_pages || self.repeats_query(at, &chosen)) {
+                at += 1;
+                continue;
+            }
+            let job = &mut self.jobs[at];
+            let wanted = &job.request.label_token_ids;
+            let fresh = wanted.iter().filter(|id| !labels.contains(id)).count();
+            let first = chosen.is_empty();
+            let room = |more: usize| {
+                first || (tokens + more <= budget && labels.len() + fresh <= self.limits.max_labels)
+            };
+            match job.begin(&self.limits, &self.policy, &mut self.prefixes, room) {
+                Ok(Start::Begun) => {}
+                Ok(wait) => {
+                    no_pages |= wait == Start::NoPages;
+                    at += 1;
+                    continue;
+                }
+                Err(error) => {
+                    finished.push(Finished { ticket: job.ticket, result: Err(error) });
+                    self.jobs.remove(at);
+                    continue;
+                }
+            }
+            let more = job.step().map_or(0, |step| step.tokens);
+            if room(more) {
+                tokens += more;
+                labels.extend(&job.request.label_token_ids);
+                chosen.push(at);
+            }
+            at += 1;
+        }
+        chosen
+    }
+
+    fn repeats_query(&self, at: usize, chosen: &[usize]) -> bool {
+        let job = &self.jobs[at];
+        self.policy.reuse
+            && job.shares_query()
+            && chosen.iter().any(|&other| {
+                let other = &self.jobs[other];
+                other.step().is_some_and(|step| step.keep) && other.request.query == job.request.query
+            })
     }
 }
 
-/// Takes the values of real rows and labels out of a pass's result.
-fn collect(pass: &Pass, values: &[f32], labels: usize, logprobs: &mut [Vec<f32>]) -> Result<(), ScoreError> {
-    let stride = pass.labels().len();
-    let expected = pass.rows().len() * stride;
-    if values.len() != expected {
-        return Err(ScoreError::ResultCount { found: values.len(), expected });
-    }
-    for &(item, row) in pass.targets() {
-        let of_item = &values[row * stride..][..labels];
+fn response(job: &mut Job) -> ScoreResponse {
+    let logprobs = std::mem::take(&mut job.logprobs);
+    let scores = logprobs.iter().map(|l| softmax::scores(l, job.request.apply_softmax)).collect();
+    ScoreResponse { logprobs, scores, usage: job.request.usage() }
+}
+
+/// Takes the values of a part's rows and labels out of a pass's result.
+fn collect(
+    part: &PartResult,
+    values: &[f32],
+    stride: usize,
+    logprobs: &mut [Vec<f32>],
+) -> Result<(), ScoreError> {
+    for &(item, row) in &part.targets {
+        let row = &values[row * stride..][..stride];
+        let of_item: Vec<f32> = part.labels.iter().map(|&label| row[label]).collect();
         if let Some(label) = of_item.iter().position(|v| !v.is_finite()) {
             return Err(ScoreError::NonFinite { item, label, value: of_item[label] });
         }
-        logprobs[item] = of_item.to_vec();
+        logprobs[item] = of_item;
     }
     Ok(())
 }

@@ -1,0 +1,156 @@
+use std::collections::VecDeque;
+
+use super::schedule::{Cut, Step, schedule};
+use super::{Algorithm, Limits, Progress, ScoreError, ScoreRequest};
+use crate::prefix_cache::{Hold, PrefixCache};
+
+/// Names a request that a [`Scorer`](super::Scorer) has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub(super) u64);
+
+/// How jobs are run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Policy {
+    pub algorithm: Algorithm,
+    pub budget: usize,
+    /// Queries stay in pages for later requests.
+    pub reuse: bool,
+}
+
+/// A valid request on its way.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub ticket: Ticket,
+    pub request: ScoreRequest,
+    pub logprobs: Vec<Vec<f32>>,
+    /// Steps that are left, once the job has begun.
+    steps: Option<VecDeque<Step>>,
+    hold: Option<Hold>,
+    /// The query stays in its pages for other requests.
+    keep: bool,
+    progress: Progress,
+}
+
+/// Whether a job can take part in passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    Begun,
+    /// Its first step has too many tokens for what is left of the pass.
+    NoRoom,
+    /// Other jobs hold the pages that it needs.
+    NoPages,
+}
+
+impl Job {
+    pub fn new(ticket: Ticket, request: ScoreRequest) -> Self {
+        let items = request.items.len();
+        let progress = Progress { passes_done: 0, passes: 0, items_done: 0, items };
+        Job {
+            ticket,
+            logprobs: vec![Vec::new(); items],
+            request,
+            steps: None,
+            hold: None,
+            keep: false,
+            progress,
+        }
+    }
+
+    pub fn has_begun(&self) -> bool {
+        self.steps.is_some()
+    }
+
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// The next step, of a job that has begun.
+    pub fn step(&self) -> Option<&Step> {
+        self.steps.as_ref()?.front()
+    }
+
+    pub fn pages(&self) -> &[i32] {
+        self.hold.as_ref().map_or(&[], Hold::pages)
+    }
+
+    /// Whether its keys depend on the tokens that are in pages, or may be.
+    pub fn shares_query(&self) -> bool {
+        !self.request.query.is_empty() && !self.request.item_first
+    }
+
+    /// Cuts the request into steps and takes the pages that they need, if `room` takes the tokens of the first.
+    pub fn begin(
+        &mut self,
+        limits: &Limits,
+        policy: &Policy,
+        prefixes: &mut PrefixCache,
+        room: impl Fn(usize) -> bool,
+    ) -> Result<Start, ScoreError> {
+        if self.has_begun() {
+            return Ok(Start::Begun);
+        }
+        let packed = policy.algorithm == Algorithm::Packed && self.shares_query();
+        let fits = self.request.query.len() <= limits.pool_pages * limits.page_size;
+        let keep = policy.reuse && packed && fits;
+        let cached = if keep { self.reusable(limits, prefixes) } else { 0 };
+        let cut = Cut { algorithm: policy.algorithm, budget: policy.budget, cached, keep };
+        let mut steps = schedule(&self.request, limits, cut)?;
+        if !steps.first().is_some_and(|step| room(step.tokens)) {
+            return Ok(Start::NoRoom);
+        }
+        let needed = cached > 0 || steps.iter().any(|step| step.keep);
+        if needed {
+            match prefixes.acquire(&self.request.query, cached) {
+                Some(hold) => self.hold = Some(hold),
+                // Pages that only later requests would gain from are no reason to wait.
+                None if keep && cached == 0 => {
+                    steps = schedule(&self.request, limits, Cut { keep: false, ..cut })?;
+                    if steps.iter().any(|step| step.keep) {
+                        return Ok(Start::NoPages);
+                    }
+                }
+                None => return Ok(Start::NoPages),
+            }
+        }
+        self.keep = keep && self.hold.is_some();
+        self.progress.passes = steps.len();
+        self.steps = Some(steps.into());
+        Ok(Start::Begun)
+    }
+
+    /// Query tokens that can be read from pages without a change of any bit of the scores: keys are summed in tiles of
+    /// `kv_tile`, so a part of the query can only end where a tile does. An empty item is scored in the row of the
+    /// query's last token, which has to be computed then.
+    fn reusable(&self, limits: &Limits, prefixes: &PrefixCache) -> usize {
+        let query = &self.request.query;
+        let found = prefixes.find(query);
+        if found == query.len() && self.request.items.iter().all(|item| !item.is_empty()) {
+            return found;
+        }
+        let tile = limits.tiling.kv_tile();
+        found.min(query.len() - 1) / tile * tile
+    }
+
+    /// Ends the step that was just run.
+    pub fn advance(&mut self, prefixes: &mut PrefixCache) {
+        let Some(step) = self.steps.as_mut().and_then(VecDeque::pop_front) else { return };
+        self.progress.passes_done += 1;
+        self.progress.items_done += step.items.len();
+        let whole = step.query.end == self.request.query.len() && !step.query.is_empty();
+        if let (true, Some(hold)) = (self.keep && whole, &mut self.hold) {
+            prefixes.commit(hold, &self.request.query);
+        }
+    }
+
+    /// Whether no step is left.
+    pub fn is_done(&self) -> bool {
+        self.steps.as_ref().is_some_and(VecDeque::is_empty)
+    }
+
+    /// Gives its pages back.
+    pub fn release(&mut self, prefixes: &mut PrefixCache) {
+        if let Some(hold) = self.hold.take() {
+            prefixes.release(hold);
+        }
+    }
+}

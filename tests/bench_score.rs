@@ -1,0 +1,165 @@
+//! The `bench_score` program: the smoke profile on the real engine, the gate against a server that gets slower, reports.
+
+#[path = "../examples/engine/mod.rs"]
+#[allow(unreachable_pub)]
+mod engine;
+#[path = "common/hashing.rs"]
+mod hashing;
+#[path = "../examples/serve/http/mod.rs"]
+#[allow(unreachable_pub)]
+mod http;
+mod serve;
+// Its unit tests run here.
+#[path = "../examples/bench_score/statistics.rs"]
+#[allow(dead_code)]
+mod statistics;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use serve::{Options, Server};
+
+/// The example that `cargo test` and `cargo build --examples` build next to this test.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let profile = test.ancestors().nth(2).expect("tests lie in <profile>/deps");
+    let program = profile.join("examples/bench_score");
+    assert!(program.is_file(), "{} is missing: cargo build --release --examples", program.display());
+    program
+}
+
+fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(program());
+    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("the program starts")
+}
+
+fn text(output: &Output) -> String {
+    let all = [output.stdout.as_slice(), &output.stderr].concat();
+    let text = String::from_utf8_lossy(&all).into_owned();
+    assert!(!text.contains("panicked"), "{text}");
+    text
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).expect("a report")).expect("JSON")
+}
+
+#[test]
+fn the_smoke_profile_ends_within_a_minute_and_says_what_it_measured() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (report, csv, trace) =
+        (folder.path().join("a.json"), folder.path().join("a.csv"), folder.path().join("t.json"));
+    let start = Instant::now();
+    let output =
+        run(&["--profile", "smoke", "--json", path(&report), "--csv", path(&csv), "--trace", path(&trace)]);
+    let took = start.elapsed();
+    assert!(output.status.success(), "{}", text(&output));
+    println!("{}", text(&output));
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    let report = json(&report);
+    for case in report["cases"].as_array().expect("cases") {
+        assert!(case["requests"].as_u64() > Some(0), "{case}");
+        assert_eq!(case["errors"], serde_json::json!({}));
+        if case["workload"]["concurrency"] == 1 {
+            assert_eq!(case["cache_misses"], 0, "warm-up had compiled everything: {case}");
+        }
+        let l = |name: &str| case["latency_ms"][name].as_f64().expect("a number");
+        assert!(l("min") <= l("p50") && l("p50") <= l("p95") && l("p99") <= l("max"));
+        let rate = case["items_per_second"].as_f64().expect("a number");
+        let items = case["requests"].as_f64().expect("a number") * 8.0;
+        let expected = items / case["elapsed_seconds"].as_f64().expect("a number");
+        assert!((rate / expected - 1.0).abs() < 1e-6);
+    }
+    let e = &report["environment"];
+    assert_eq!((&e["dtype"], &e["seed"]), (&Value::from("f32"), &Value::from(1)));
+    assert_eq!(e["model_sha256"].as_str().map(str::len), Some(64));
+    assert!(report["cold_start"]["load"].as_f64() > Some(0.0));
+    let lines = std::fs::read_to_string(&csv).expect("the CSV");
+    assert_eq!(lines.lines().count(), 3, "{lines}");
+
+    let stages = run(&["stages", path(&trace)]);
+    assert!(stages.status.success(), "{}", text(&stages));
+    for stage in ["plan", "upload", "execute", "download", "pass"] {
+        assert!(text(&stages).contains(stage), "{}", text(&stages));
+    }
+}
+
+/// A server whose engine sleeps for a known time: what the program says is wrong or right.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gate_fails_on_a_slowdown_and_on_nothing_else() {
+    let server = Server::start(Options::default()).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (fast, slow) = (folder.path().join("fast.json"), folder.path().join("slow.json"));
+    let measure = async |delay: u64, more: &[&str]| {
+        *server.control.delay.lock().expect("no panic") = Duration::from_millis(delay);
+        let url = server.url("");
+        let mut arguments = vec!["--url", &url, "--query-tokens", "100", "--items", "8", "--warm-up", "0.5"];
+        arguments.extend(["--duration", "2.5", "--regression-threshold", "30"]);
+        arguments.extend(more);
+        tokio::task::block_in_place(|| run(&arguments))
+    };
+    let first = measure(50, &["--json", path(&fast)]).await;
+    assert!(first.status.success(), "{}", text(&first));
+    let l = json(&fast)["cases"][0]["latency_ms"]["p50"].as_f64().expect("a number");
+    assert!((50.0..75.0).contains(&l), "p50 is {l} ms, the engine takes 50");
+
+    let same = measure(50, &["--baseline", path(&fast)]).await;
+    assert_eq!(same.status.code(), Some(0), "{}", text(&same));
+    assert!(text(&same).contains("ok: custom: items/s"));
+
+    let slower = measure(100, &["--baseline", path(&fast), "--json", path(&slow)]).await;
+    assert_eq!(slower.status.code(), Some(2), "{}", text(&slower));
+    assert!(text(&slower).contains("REGRESSION: custom: items/s -"), "{}", text(&slower));
+    assert!(text(&slower).contains("REGRESSION: custom: p95 +"), "{}", text(&slower));
+
+    // Another workload cannot be judged by this baseline.
+    let other = measure(50, &["--baseline", path(&fast), "--labels", "3"]).await;
+    assert_eq!(other.status.code(), Some(1), "{}", text(&other));
+
+    let (markdown, html) = (folder.path().join("r.md"), folder.path().join("r.html"));
+    let reports = ["compare", path(&fast), path(&slow), "--markdown", path(&markdown), "--html", path(&html)];
+    let compared = run(&reports);
+    assert!(compared.status.success(), "{}", text(&compared));
+    let markdown = std::fs::read_to_string(markdown).expect("the Markdown");
+    let row = markdown.lines().find(|line| line.starts_with("| items/s |")).expect("a row");
+    assert!(row.contains("(0.4") || row.contains("(0.5"), "half as fast: {row}");
+    let html = std::fs::read_to_string(html).expect("the page");
+    assert_eq!(html.matches("<svg").count(), 2, "one plot of rates, one of the case");
+    assert!(!html.contains("src=") && !html.contains("href="), "self-contained");
+
+    // Random arrivals come at the asked rate, whatever the engine does.
+    let random =
+        measure(0, &["--rps", "40", "--poisson", "--concurrency", "64", "--json", path(&slow)]).await;
+    assert!(random.status.success(), "{}", text(&random));
+    let requests = json(&slow)["cases"][0]["requests"].as_f64().expect("a number");
+    assert!((60.0..150.0).contains(&requests), "{requests} requests, 100 expected");
+
+    // Errors are counted by code, and are a regression.
+    server.control.failing.store(true, std::sync::atomic::Ordering::SeqCst);
+    let failing = measure(50, &[]).await;
+    assert_eq!(failing.status.code(), Some(1));
+    assert!(text(&failing).contains("internal_error"), "{}", text(&failing));
+    server.ended().await;
+}
+
+#[test]
+fn what_makes_no_sense_is_said_in_one_line() {
+    for (arguments, words) in [
+        (&["--items", "0"][..], "--items is 0"),
+        (&["--url", "http://127.0.0.1:9"], "127.0.0.1:9"),
+        (&["--baseline", "/nonexistent.json"], "/nonexistent.json"),
+        (&["--rps", "0"], "--rps is 0"),
+        (&["compare", "Cargo.toml", "Cargo.toml"], "Cargo.toml"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let text = text(&output);
+        assert!(text.starts_with("error: ") && text.contains(words) && text.lines().count() == 1, "{text}");
+    }
+}

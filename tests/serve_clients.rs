@@ -1,0 +1,87 @@
+//! The server and clients that others wrote: requests drawn from its OpenAPI document by schemathesis, errors read by
+//! the openai package. Both are skipped, and say so, where `.ci/tools.sh clients` could not fetch them.
+
+#[path = "../examples/engine/mod.rs"]
+#[allow(unreachable_pub)]
+mod engine;
+#[path = "common/hashing.rs"]
+mod hashing;
+#[path = "../examples/serve/http/mod.rs"]
+#[allow(unreachable_pub)]
+mod http;
+mod serve;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serve::{MODEL, Options, SECRET, Server};
+
+const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/py-clients");
+
+/// Runs Python with the clients; none where they are not there.
+async fn python(arguments: Vec<String>) -> Option<Output> {
+    if !Path::new(CLIENTS).is_dir() {
+        eprintln!("SKIPPED: no HTTP clients: sh .ci/tools.sh clients fetches them");
+        return None;
+    }
+    let run = move || {
+        let mut command = Command::new("python3");
+        command.args(arguments).env("PYTHONPATH", CLIENTS).env("PYTHONDONTWRITEBYTECODE", "1");
+        // Hypothesis keeps a folder of examples where it runs.
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        command.env("NO_PROXY", "*").current_dir(folder.path()).output().expect("python3 starts")
+    };
+    Some(tokio::task::spawn_blocking(run).await.expect("no panic"))
+}
+
+/// As many requests as `FUZZ_REQUESTS` says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_drawn_request_gets_anything_but_what_is_documented() {
+    let wanted: u64 = std::env::var("FUZZ_REQUESTS").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
+    let server = Server::start(Options::default()).await;
+    let arguments = [
+        "-m",
+        "schemathesis.cli",
+        "run",
+        &server.url("/openapi.json"),
+        "--checks",
+        "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+        "--phases",
+        "examples,coverage,fuzzing",
+        "--max-examples",
+        &wanted.to_string(),
+        "--include-path",
+        "/v1/score",
+        "--seed",
+        "1",
+        "--workers",
+        "2",
+        "--continue-on-failure",
+        "--suppress-health-check",
+        "all",
+        "--no-color",
+    ];
+    let Some(output) = python(arguments.map(str::to_owned).to_vec()).await else { return };
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert!(!text.contains(SECRET) && !text.contains("panicked"), "{text}");
+    let count = async |labels: &str| server.metric("tpu_rpa_requests_total", labels).await;
+    let (all, good, failed) = (count("").await, count("\"200\"").await, count("\"500\"").await);
+    println!("{all} requests: {good} scored, {failed} failed");
+    assert!(all >= wanted as f64 && good > 0.0 && failed == 0.0, "{all} requests, {good} scored: {text}");
+    server.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_openai_package_reads_its_errors() {
+    let server = Server::start(Options::default()).await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/serve/openai_errors.py");
+    let arguments = [script.to_owned(), server.url(""), MODEL.to_owned()];
+    if let Some(output) = python(arguments.to_vec()).await {
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && text.contains("5 errors as documented"), "{text}");
+    }
+    server.ended().await;
+}
