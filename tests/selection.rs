@@ -5,6 +5,7 @@
 mod libtpu;
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use tpu_rpa::kernels::{self, Kernel, Target, TpuKind, stablehlo_function};
 use tpu_rpa::runtime::{
@@ -112,6 +113,53 @@ fn a_precompiled_executable_that_does_not_fit_is_refused() {
         let third = stats(vec![unfit.clone(), good.clone()], Some(folder.path()));
         let found = (third.precompiled_hits, third.precompiled_refusals, third.disk_hits, third.compiles);
         assert_eq!(found, (1, 1, 0, 0), "{unfit:?}: {third:?}");
+    }
+}
+
+/// What the library told `tracing`, a line an event.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_event() && metadata.target().starts_with("tpu_rpa::runtime")
+    }
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = event.metadata().level().to_string();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            line += &format!(" {field}={value:?}");
+        });
+        self.0.lock().unwrap().push(line);
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn every_rung_is_logged() {
+    let good = precompiled();
+    let stale = Precompiled { source: Precompiled::source_hash("another text").into(), ..good.clone() };
+    let folder = tempfile::tempdir().unwrap();
+    let log = Log::default();
+    tracing::subscriber::with_default(log.clone(), || {
+        stats(vec![stale], Some(folder.path()));
+        stats(Vec::new(), Some(folder.path()));
+        stats(vec![good], None);
+    });
+    let lines = log.0.lock().unwrap();
+    let found = |parts: &[&str]| lines.iter().any(|line| parts.iter().all(|part| line.contains(part)));
+    for parts in [
+        &["WARN", "not used", "kv_write kv_heads=2", "it was compiled from source"][..],
+        &["INFO", "cache=\"miss\""],
+        &["INFO", "cache=\"disk hit\""],
+        &["INFO", "cache=\"precompiled hit\"", "kv_write kv_heads=2"],
+    ] {
+        assert!(found(parts), "{parts:?} in {lines:#?}");
     }
 }
 
