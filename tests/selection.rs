@@ -5,7 +5,8 @@
 mod libtpu;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::ThreadId;
 
 use tpu_rpa::kernels::{self, Kernel, Target, TpuKind, stablehlo_function};
 use tpu_rpa::runtime::{
@@ -20,6 +21,7 @@ fn plugin() -> Plugin {
 }
 
 fn client(options: ClientOptions) -> Client {
+    log(); // before anything is logged
     Client::new(&plugin(), options.device_count(1)).unwrap()
 }
 
@@ -116,9 +118,18 @@ fn a_precompiled_executable_that_does_not_fit_is_refused() {
     }
 }
 
-/// What the library told `tracing`, a line an event.
+/// What the library told `tracing`, a line an event, with the thread that it happened in: each test has one.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
+struct Log(Arc<Mutex<Vec<(ThreadId, String)>>>);
+
+fn log() -> &'static Log {
+    static LOG: OnceLock<Log> = OnceLock::new();
+    LOG.get_or_init(|| {
+        let log = Log::default();
+        tracing::subscriber::set_global_default(log.clone()).unwrap();
+        log
+    })
+}
 
 impl tracing::Subscriber for Log {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
@@ -129,7 +140,7 @@ impl tracing::Subscriber for Log {
         event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
             line += &format!(" {field}={value:?}");
         });
-        self.0.lock().unwrap().push(line);
+        self.0.lock().unwrap().push((std::thread::current().id(), line));
     }
     fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
         tracing::span::Id::from_u64(1)
@@ -145,13 +156,12 @@ fn every_rung_is_logged() {
     let good = precompiled();
     let stale = Precompiled { source: Precompiled::source_hash("another text").into(), ..good.clone() };
     let folder = tempfile::tempdir().unwrap();
-    let log = Log::default();
-    tracing::subscriber::with_default(log.clone(), || {
-        stats(vec![stale], Some(folder.path()));
-        stats(Vec::new(), Some(folder.path()));
-        stats(vec![good], None);
-    });
-    let lines = log.0.lock().unwrap();
+    stats(vec![stale], Some(folder.path()));
+    stats(Vec::new(), Some(folder.path()));
+    stats(vec![good], None);
+    let lines = log().0.lock().unwrap().clone();
+    let here = std::thread::current().id();
+    let lines: Vec<String> = lines.into_iter().filter(|l| l.0 == here).map(|l| l.1).collect();
     let found = |parts: &[&str]| lines.iter().any(|line| parts.iter().all(|part| line.contains(part)));
     for parts in [
         &["WARN", "not used", "kv_write kv_heads=2", "it was compiled from source"][..],
