@@ -49,7 +49,7 @@ fn our_manifests_build() {
 fn errors_name_kernel_variant_and_what_is_wrong() {
     let tpu_tiles = "[tpu]\nq_tile = 128\nkv_tile = 512";
     let workload = "id = \"qwen3-0.6b-bf16\"\nmosaic = true\nworkload = { query = 2000, items = 500";
-    let faults: [(&str, &str, String, &[&str]); 9] = [
+    let faults: [(&str, &str, String, &[&str]); 8] = [
         (
             "attention",
             tpu_tiles,
@@ -91,12 +91,6 @@ fn errors_name_kernel_variant_and_what_is_wrong() {
             "items = 500",
             "items = -5".to_owned(),
             &["kernels/kv_write/manifest.toml: ", "items = -5"],
-        ),
-        (
-            "label_softmax",
-            "id = \"smollm2\"",
-            "id = \"smollm2\"\nmosaic = true".to_owned(),
-            &["label_softmax/smollm2: mosaic is true, and the kernel has no mosaic.mlir"],
         ),
         ("attention", "[tpu]", "[gpu]".to_owned(), &["kernels/attention/manifest.toml: ", "gpu"]),
     ];

@@ -5,6 +5,8 @@
 mod libtpu;
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::ThreadId;
 
 use tpu_rpa::kernels::{self, Kernel, Target, TpuKind, stablehlo_function};
 use tpu_rpa::runtime::{
@@ -19,6 +21,7 @@ fn plugin() -> Plugin {
 }
 
 fn client(options: ClientOptions) -> Client {
+    log(); // before anything is logged
     Client::new(&plugin(), options.device_count(1)).unwrap()
 }
 
@@ -112,6 +115,61 @@ fn a_precompiled_executable_that_does_not_fit_is_refused() {
         let third = stats(vec![unfit.clone(), good.clone()], Some(folder.path()));
         let found = (third.precompiled_hits, third.precompiled_refusals, third.disk_hits, third.compiles);
         assert_eq!(found, (1, 1, 0, 0), "{unfit:?}: {third:?}");
+    }
+}
+
+/// What the library told `tracing`, a line an event, with the thread that it happened in: each test has one.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<(ThreadId, String)>>>);
+
+fn log() -> &'static Log {
+    static LOG: OnceLock<Log> = OnceLock::new();
+    LOG.get_or_init(|| {
+        let log = Log::default();
+        tracing::subscriber::set_global_default(log.clone()).unwrap();
+        log
+    })
+}
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_event() && metadata.target().starts_with("tpu_rpa::runtime")
+    }
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = event.metadata().level().to_string();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            line += &format!(" {field}={value:?}");
+        });
+        self.0.lock().unwrap().push((std::thread::current().id(), line));
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn every_rung_is_logged() {
+    let good = precompiled();
+    let stale = Precompiled { source: Precompiled::source_hash("another text").into(), ..good.clone() };
+    let folder = tempfile::tempdir().unwrap();
+    stats(vec![stale], Some(folder.path()));
+    stats(Vec::new(), Some(folder.path()));
+    stats(vec![good], None);
+    let lines = log().0.lock().unwrap().clone();
+    let here = std::thread::current().id();
+    let lines: Vec<String> = lines.into_iter().filter(|l| l.0 == here).map(|l| l.1).collect();
+    let found = |parts: &[&str]| lines.iter().any(|line| parts.iter().all(|part| line.contains(part)));
+    for parts in [
+        &["WARN", "not used", "kv_write kv_heads=2", "it was compiled from source"][..],
+        &["INFO", "cache=\"miss\""],
+        &["INFO", "cache=\"disk hit\""],
+        &["INFO", "cache=\"precompiled hit\"", "kv_write kv_heads=2"],
+    ] {
+        assert!(found(parts), "{parts:?} in {lines:#?}");
     }
 }
 
