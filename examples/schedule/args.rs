@@ -71,6 +71,9 @@ pub(crate) struct Replay {
     /// Assumed time from a copy's last byte to its completion, in nanoseconds
     #[arg(long, value_name = "NS", default_value_t = 1000.0)]
     pub(crate) latency: f64,
+    /// Write the timeline for ui.perfetto.dev: regions, waits, units, and the HBM queue; needs a single workload
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
