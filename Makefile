@@ -28,12 +28,18 @@ aot: tools tools-aot
 bench: tools
 	cargo bench --locked
 
-# Replayed schedules of all committed cases against the table, with libtpu from TPU_LIBRARY_PATH.
+# Replayed schedules of all committed cases against the table, without a TPU.
 # `make ratchet UPDATE=--update` writes the table.
-ratchet: tools
+ratchet: tools tools-aot
 	cargo run --release --locked --features schedule --example schedule -- ratchet $(UPDATE)
 
-.PHONY: ratchet
+# Replayed schedules of our attention beside JAX's public ragged paged attention (Python 3.11 to 3.13).
+compare: tools tools-aot
+	@sh .ci/tools.sh jax
+	PYTHONPATH=.tools/py-jax cargo run --release --locked --features schedule --example schedule -- \
+	  compare --workload W1,W1c,W2,W3,W4,W5
+
+.PHONY: ratchet compare
 
 # What CI asks for besides the tests.
 check: tools

@@ -1,7 +1,9 @@
 //! The schedule replay against counts known by hand. The first test reads a committed schedule; the others compile
-//! with libtpu, where `TPU_LIBRARY_PATH` names it, and need no TPU.
+//! with libtpu where it can be had, and need no TPU.
 
 mod common;
+#[path = "common/libtpu.rs"]
+mod libtpu;
 #[path = "common/mosaic/mod.rs"]
 mod mosaic;
 
@@ -27,11 +29,7 @@ fn compile() {
 }
 
 fn compiler() -> Option<Compiler> {
-    let Some(plugin) = std::env::var_os("TPU_LIBRARY_PATH") else {
-        eprintln!("SKIPPED: TPU_LIBRARY_PATH is not set");
-        return None;
-    };
-    Some(Compiler::new(std::env::current_exe().unwrap(), &["--exact", "compile"], PathBuf::from(plugin)))
+    Some(Compiler::new(std::env::current_exe().unwrap(), &["--exact", "compile"], libtpu::path()?))
 }
 
 fn cache() -> PathBuf {

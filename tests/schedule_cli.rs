@@ -1,4 +1,7 @@
-//! The `schedule` program as a developer runs it. What compiles needs libtpu, named by `TPU_LIBRARY_PATH`; no TPU.
+//! The `schedule` program as a developer runs it. What compiles needs libtpu, no TPU.
+
+#[path = "common/libtpu.rs"]
+mod libtpu;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -24,18 +27,10 @@ fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-fn libtpu() -> bool {
-    let found = std::env::var_os("TPU_LIBRARY_PATH").is_some();
-    if !found {
-        eprintln!("SKIPPED: TPU_LIBRARY_PATH is not set");
-    }
-    found
-}
-
 /// Within 2 % of the committed figures; `make ratchet` recomputes all.
 #[test]
 fn the_committed_figures_hold() {
-    if !libtpu() {
+    if libtpu::path().is_none() {
         return;
     }
     let output = run(&["ratchet", "--fast"]);
@@ -45,7 +40,7 @@ fn the_committed_figures_hold() {
 
 #[test]
 fn a_figure_that_became_worse_fails_and_is_named() {
-    if !libtpu() {
+    if libtpu::path().is_none() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -54,8 +54,13 @@ pub(crate) struct Shape {
 /// Where schedules come from.
 #[derive(Debug, Args)]
 pub(crate) struct Source {
-    /// libtpu's shared object; TPU_LIBRARY_PATH if not named
-    #[arg(long, value_name = "FILE", env = "TPU_LIBRARY_PATH")]
+    /// libtpu's shared object; the default is what `make aot` fetches
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "TPU_LIBRARY_PATH",
+        default_value = ".tools/py-aot/libtpu/libtpu.so"
+    )]
     pub(crate) libtpu: PathBuf,
     /// Where compiled schedules are kept, by content
     #[arg(long, value_name = "DIR", default_value = "target/schedule")]
@@ -71,6 +76,9 @@ pub(crate) struct Replay {
     /// Assumed time from a copy's last byte to its completion, in nanoseconds
     #[arg(long, value_name = "NS", default_value_t = 1000.0)]
     pub(crate) latency: f64,
+    /// Write the timeline for ui.perfetto.dev: regions, waits, units, and the HBM queue; needs a single workload
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -4,9 +4,10 @@ mod args;
 mod compare;
 mod ratchet;
 mod table;
+mod trace;
 mod workload;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use args::{Cli, Command, Export, Replay};
 use clap::Parser as _;
 use ndarray::ArrayView1;
@@ -27,6 +28,7 @@ fn main() -> anyhow::Result<()> {
 fn replay(args: &Replay) -> anyhow::Result<()> {
     let compiler = compare::compiler(&args.source)?;
     let device = args.shape.device;
+    ensure!(args.trace.is_none() || args.shape.workload.len() == 1, "--trace needs a single workload");
     for workload in &args.shape.workload {
         let case = workload.case(&args.shape)?;
         let kernel = &case.kernel;
@@ -34,6 +36,9 @@ fn replay(args: &Replay) -> anyhow::Result<()> {
         let replay = schedule.replay(kernel.prefetch(), &device.dma_model(args.latency));
         let no_latency = schedule.replay(kernel.prefetch(), &device.dma_model(0.0));
         table::print(workload.name(), device, &schedule, &replay, &no_latency, Some(&case));
+        if let Some(path) = &args.trace {
+            trace::write(path, workload.name(), device, &schedule, &replay)?;
+        }
     }
     Ok(())
 }

@@ -29,8 +29,7 @@ impl Compiler {
     }
 
     /// The kernel's schedule, from `cache` if the same module was compiled for the same device by the same compiler
-    /// before, else compiled. `cache` is created, and holds the listings, about as many megabytes as the schedule has
-    /// thousand slots.
+    /// before, else compiled. `cache` is created, and holds the listings, up to a megabyte for 3000 slots.
     ///
     /// # Errors
     /// The compiler's last words; a listing that is missing or not understood.
@@ -64,7 +63,7 @@ impl Compiler {
                 std::fs::write(&allocations, lines.join("\n")).map_err(file_error(&allocations))?;
                 take("-pre-delay_hlo-static-per-bundle-utilization.txt", &utilization)
             });
-            // Dumps are hundreds of megabytes.
+            // Dumps are tens of megabytes.
             let _ = std::fs::remove_dir_all(&scratch);
             made?;
         }
@@ -76,8 +75,10 @@ impl Compiler {
         std::fs::create_dir_all(directory).map_err(file_error(directory))?;
         let module = directory.join("module.mlir");
         std::fs::write(&module, kernel.module()).map_err(file_error(&module))?;
+        // All passes would take several times as long as compiling.
         let flags = format!(
-            "--xla_jf_dump_to={} --xla_jf_dump_llo_text=true --xla_jf_emit_annotations=true",
+            "--xla_jf_dump_to={} --xla_jf_dump_llo_text=true --xla_jf_emit_annotations=true \
+             --xla_jf_dump_llo_pass_label_regex=post-ra|pre-delay",
             directory.display()
         );
         let output = Command::new(&self.program)

@@ -41,7 +41,7 @@ pub use error::ScheduleError;
 pub use kernel::Kernel;
 pub use memory::MemoryUse;
 pub use region::{Loop, Region};
-pub use replay::{Copy, Direction, DmaModel, Replay, Traffic, Trouble};
+pub use replay::{Copy, Direction, DmaModel, Event, Replay, Traffic, Trouble};
 pub use roofs::{Roofs, Work};
 pub use utilization::{UNITS, Unit, UnitCounts};
 
@@ -103,7 +103,7 @@ impl Schedule {
 
     /// Executes the scalar program on scalar-prefetch operands.
     pub fn replay(&self, prefetch: &[Vec<i32>], model: &DmaModel) -> Replay {
-        replay::run(&self.listing, prefetch, *model)
+        replay::run(&self.listing, &region::starts(&self.listing), prefetch, *model)
     }
 
     /// Loops of the program, outermost first, with their trips in `replay`.

@@ -98,7 +98,8 @@ fn branches(listing: &Listing) -> impl Iterator<Item = (usize, usize)> + '_ {
     })
 }
 
-pub(super) fn regions(listing: &Listing, utilization: &Utilization, replay: &Replay) -> Vec<Region> {
+/// First slots of regions: the first of all, targets of branches, and what follows their delay slots.
+pub(super) fn starts(listing: &Listing) -> Vec<usize> {
     let mut starts = vec![0];
     for (slot, target) in branches(listing) {
         starts.extend([target, slot + 5]);
@@ -106,6 +107,11 @@ pub(super) fn regions(listing: &Listing, utilization: &Utilization, replay: &Rep
     starts.retain(|&s| s < listing.bundles.len());
     starts.sort_unstable();
     starts.dedup();
+    starts
+}
+
+pub(super) fn regions(listing: &Listing, utilization: &Utilization, replay: &Replay) -> Vec<Region> {
+    let starts = starts(listing);
     let loops = loops(listing, replay);
     let ends = starts.iter().skip(1).copied().chain([listing.bundles.len()]);
     starts

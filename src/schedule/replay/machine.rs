@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::super::listing::{Alu, Arg, Compare, Instruction, Listing, Logic, Op, Term, Transfer};
 use super::dma::{Flags, GRANULE};
-use super::{Copy, DmaModel, Traffic, Trouble};
+use super::{Copy, DmaModel, Event, Traffic, Trouble};
 
 /// Where an address points, or why a value is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub(super) struct Machine<'a> {
     flags: Flags,
     writes: u64,
     now: f64,
+    starts: Vec<bool>,
+    pub events: Vec<Event>,
     pub counts: Vec<u64>,
     pub taken: Vec<u64>,
     pub stalls: Vec<f64>,
@@ -57,7 +59,12 @@ const NO_MEMORY: &str = "<no memory space>";
 const DELAY_SLOTS: usize = 4;
 
 impl<'a> Machine<'a> {
-    pub(super) fn new(listing: &'a Listing, prefetch: &[Vec<i32>], model: DmaModel) -> Self {
+    pub(super) fn new(
+        listing: &'a Listing,
+        starts: &[usize],
+        prefetch: &[Vec<i32>],
+        model: DmaModel,
+    ) -> Self {
         let undefined = Value { bits: 0, tag: Tag::Undefined, written: 0 };
         let mut machine = Machine {
             listing,
@@ -68,6 +75,8 @@ impl<'a> Machine<'a> {
             flags: Flags::default(),
             writes: 0,
             now: 0.0,
+            starts: vec![false; listing.bundles.len()],
+            events: Vec::new(),
             counts: vec![0; listing.bundles.len()],
             taken: vec![0; listing.bundles.len()],
             stalls: vec![0.0; listing.bundles.len()],
@@ -78,6 +87,9 @@ impl<'a> Machine<'a> {
             trouble: BTreeMap::new(),
             opaque: Vec::new(),
         };
+        for &start in starts {
+            machine.starts[start] = true;
+        }
         for operand in &listing.operands {
             let words = prefetch.get(operand.index).map(|words| padded(words, &operand.shape));
             let bits = match (operand.space.as_str(), words) {
@@ -117,6 +129,9 @@ impl<'a> Machine<'a> {
         // Slots left before a taken branch takes effect, and where it goes.
         let mut branch: Option<(usize, usize)> = None;
         while at < bundles.len() {
+            if self.starts[at] {
+                self.events.push(Event::Region { slot: at, at: self.now });
+            }
             self.counts[at] += 1;
             self.slots += 1;
             self.now += 1.0;
@@ -237,6 +252,9 @@ impl<'a> Machine<'a> {
                 if self.decides(slot, flag) && self.decides(slot, least) {
                     match self.flags.wait(self.now, flag.bits, i64::from(least.bits as i32)) {
                         Some(until) => {
+                            if until > self.now {
+                                self.events.push(Event::Wait { slot, from: self.now, until });
+                            }
                             self.stalls[slot] += until - self.now;
                             self.now = until;
                         }

@@ -117,6 +117,28 @@ pub struct Copy {
     pub to_hbm: bool,
 }
 
+/// A wait that took time, or the start of a region; times in cycles from the start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Execution came to the first slot of a region.
+    Region {
+        /// First slot.
+        slot: usize,
+        /// When.
+        at: f64,
+    },
+    /// A wait for a copy.
+    Wait {
+        /// Issue slot.
+        slot: usize,
+        /// From when.
+        from: f64,
+        /// Until when.
+        until: f64,
+    },
+}
+
 /// What executing a schedule's scalar program on given operands does. One slot takes one cycle.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -135,6 +157,8 @@ pub struct Replay {
     pub traffic: Traffic,
     /// Every copy, in order of issue.
     pub copies: Vec<Copy>,
+    /// Regions and waits in order of time.
+    pub events: Vec<Event>,
     /// Ops that are not executed, with times met; harmless where no trouble names them.
     pub unknown: BTreeMap<String, u64>,
     /// Why the figures are not to be trusted, with times met; empty if they are.
@@ -156,8 +180,9 @@ impl Replay {
 /// Slots after which a program is taken for endless: seconds of device time.
 const LIMIT: u64 = 10_000_000_000;
 
-pub(super) fn run(listing: &Listing, prefetch: &[Vec<i32>], model: DmaModel) -> Replay {
-    let mut machine = Machine::new(listing, prefetch, model);
+/// `starts` are the first slots of regions.
+pub(super) fn run(listing: &Listing, starts: &[usize], prefetch: &[Vec<i32>], model: DmaModel) -> Replay {
+    let mut machine = Machine::new(listing, starts, prefetch, model);
     machine.run(LIMIT);
     Replay {
         slots: machine.slots,
@@ -167,6 +192,7 @@ pub(super) fn run(listing: &Listing, prefetch: &[Vec<i32>], model: DmaModel) -> 
         stalls: machine.stalls,
         traffic: machine.traffic,
         copies: machine.copies,
+        events: machine.events,
         unknown: machine.unknown,
         trouble: machine.trouble,
     }
