@@ -205,15 +205,20 @@ impl<E: ForwardPass> Scorer<E> {
                 for (&at, part) in chosen.iter().zip(pass.parts()) {
                     let job = &mut self.jobs[at];
                     let collected = collect(part, &values, pass.labels().len(), &mut job.logprobs);
-                    job.advance(&mut self.prefixes);
-                    on_part(job);
-                    if let Err(error) = collected {
-                        done.insert(job.ticket);
-                        finished.push(Finished { ticket: job.ticket, result: Err(error) });
-                    } else if job.is_done() {
-                        done.insert(job.ticket);
-                        finished.push(Finished { ticket: job.ticket, result: Ok(response(job)) });
-                    }
+                    let result = match collected {
+                        // What it wrote to pages is not kept either.
+                        Err(error) => Err(error),
+                        Ok(()) => {
+                            job.advance(&mut self.prefixes);
+                            on_part(job);
+                            if !job.is_done() {
+                                continue;
+                            }
+                            Ok(response(job))
+                        }
+                    };
+                    done.insert(job.ticket);
+                    finished.push(Finished { ticket: job.ticket, result });
                 }
             }
             Err(error) => {
