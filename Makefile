@@ -21,8 +21,8 @@ test: tools tools-extra
 # Every declared Mosaic variant through the real compiler, for v5e, v6e and v7x, without a TPU; then a build that embeds
 # the executables, and a test that they are the ones that TPU clients look for.
 aot: tools tools-aot
-	cargo run --release --locked --features emulator --example aot
-	$(NO_TPU) TPU_RPA_AOT=target/aot cargo test --release --locked --features emulator,aot --test selection
+	cargo run --release --locked --all-features --example aot
+	$(NO_TPU) TPU_RPA_AOT=target/aot cargo test --release --locked --all-features --test selection
 
 # Figures of the README: planning, attention against the dense mask.
 bench: tools
