@@ -1,7 +1,7 @@
 use super::Hold;
 use super::tree::{ROOT, Tree};
 
-/// A pool of KV pages and what they hold. See the [module](self) for the life of a page.
+/// A pool of KV pages and what they hold. See the [module](crate::prefix_cache) for the life of a page.
 #[derive(Debug)]
 pub struct PrefixCache {
     page_size: usize,
