@@ -252,8 +252,9 @@ fn raw(server: &Server, bytes: Vec<u8>) -> tokio::task::JoinHandle<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_and_oversized_clients_are_sent_away() {
-    let body = http::BodyLimits { bytes: 1000, time: Duration::from_millis(300) };
-    let server = Server::start(Options { body, ..Options::default() }).await;
+    let soon = Duration::from_millis(300);
+    let body = http::BodyLimits { bytes: 1000, time: soon };
+    let server = Server::start(Options { body, header_time: soon, ..Options::default() }).await;
     let start = |length: &str| format!("POST /v1/score HTTP/1.1\r\nhost: x\r\n{length}\r\n\r\n");
     let declared = raw(&server, start("content-length: 1000000000000").into()).await.expect("no panic");
     assert!(declared.starts_with("HTTP/1.1 413"), "refused unread: {declared}");

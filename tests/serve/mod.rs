@@ -84,13 +84,21 @@ pub struct Options {
     pub queue: usize,
     pub connections: usize,
     pub body: BodyLimits,
+    /// Also how long a connection may idle: a client that reuses one just then is reset.
+    pub header_time: Duration,
     pub token_budget: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let body = BodyLimits { bytes: 1 << 20, time: Duration::from_secs(20) };
-        Options { queue: 256, connections: 512, body, token_budget: 600 }
+        Options {
+            queue: 256,
+            connections: 512,
+            body,
+            header_time: Duration::from_secs(20),
+            token_budget: 600,
+        }
     }
 }
 
@@ -136,7 +144,7 @@ impl Server {
         let address = listener.local_addr().expect("an address");
         let limits = ConnectionLimits {
             connections: options.connections,
-            header_time: options.body.time,
+            header_time: options.header_time,
             grace: Duration::from_secs(20),
         };
         let (stop, stopped) = oneshot::channel();

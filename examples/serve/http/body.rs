@@ -2,8 +2,13 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, header};
+use http_body_util::BodyExt;
 
 use crate::engine::wire::Failure;
+
+/// A body of at most so many times the limit is read and dropped before the refusal: a client that is still writing
+/// when the connection closes is reset, and may never read the response.
+const DRAINED: u64 = 4;
 
 /// What a client may send, and how slowly.
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +20,7 @@ pub struct BodyLimits {
 }
 
 impl BodyLimits {
-    /// Reads a body whole. One that is declared too long is refused unread.
+    /// Reads a body whole. One that is declared far too long is refused unread.
     pub async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Failure> {
         let too_large = || {
             let message = format!("the body is larger than {} bytes", self.bytes);
@@ -23,7 +28,10 @@ impl BodyLimits {
         };
         let declared =
             headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        if declared.is_some_and(|length: u64| length > self.bytes as u64) {
+        if let Some(length) = declared.filter(|&length: &u64| length > self.bytes as u64) {
+            if length <= DRAINED * self.bytes as u64 {
+                tokio::time::timeout(self.time, drain(body)).await.ok();
+            }
             return Err(too_large());
         }
         match tokio::time::timeout(self.time, to_bytes(body, self.bytes)).await {
@@ -41,4 +49,8 @@ impl BodyLimits {
             }
         }
     }
+}
+
+async fn drain(mut body: Body) {
+    while let Some(Ok(_)) = body.frame().await {}
 }
