@@ -54,7 +54,7 @@ fn errors_name_kernel_variant_and_what_is_wrong() {
             "attention",
             tpu_tiles,
             tpu_tiles.replace("512", "8192"),
-            &["attention/qwen3-0.6b: on v5e it declares", "bytes of VMEM; at most 62914560 are there"],
+            &["attention/smollm2: on v5e it declares", "bytes of VMEM; at most 62914560 are there"],
         ),
         (
             "attention",

@@ -12,6 +12,9 @@ Data. q, o [kv_heads, T * group, head_dim];
 rows [8, T * group] i32: own_start, own_key, position of every row; pages [pool, 2, kv_heads, page_size, head_dim];
 new_kv [2, kv_heads, slots, head_dim]: new keys and values in slot order; head and tables: the planner's words.
 
+Body. Heads take turns: probabilities of one, scores of the next, result of the first. Scores and probabilities pass
+through VMEM, two heads' worth: as values of the program they would outnumber the registers.
+
 Tiles. Full: every row sees every key, no mask. Edge: a row sees the keys [lo, hi) of the tile. Keys of packed short
 segments come in tiles of {own_tile}, all others in tiles of {kv_tile}.
 
@@ -42,6 +45,8 @@ Invariants.
 {%- set sem0_t = "memref<!tpu.dma_semaphore, " ~ sems ~ ">" %}
 {%- set acc_t = "memref<" ~ kv_heads ~ "x" ~ head_dim ~ "x" ~ R ~ "xf32, " ~ vmem ~ ">" %}
 {%- set stat_t = "memref<" ~ kv_heads ~ "x8x" ~ R ~ "xf32, " ~ vmem ~ ">" %}
+{%- set scores_t = "memref<2x" ~ kv_tile ~ "x" ~ R ~ "xf32, " ~ vmem ~ ">" %}
+{%- set probs_t = "memref<2x" ~ kv_tile ~ "x" ~ R ~ "x" ~ dtype ~ ", " ~ vmem ~ ">" %}
 {%- set row_i = "vector<1x" ~ R ~ "xi32>" %}
 {%- set row_f = "vector<1x" ~ R ~ "xf32>" %}
 {%- set row_b = "vector<1x" ~ R ~ "xi1>" %}
@@ -115,11 +120,92 @@ Invariants.
         scf.yield
       }
 {%- endmacro %}
-{#- One tile of `keys` keys for every head. #}
-{%- macro body(p, keys, edge, counter) %}
+{#- Scores of head `h`, keys on sublanes, into %scores; the running maximum becomes %{u}_mn, %{u}_al rescales what was. #}
+{%- macro scores(p, u, h, keys, edge, counter) %}
+      {%- set kd = keys ~ "x" ~ head_dim %}
+      {%- set kr = keys ~ "x" ~ R %}
+      %{{ u }}_k4 = vector.load %buf[%slot_i, %i0, %h{{ h }}, %i0, %i0] : {{ buf_t }}, vector<1x1x1x{{ kd }}x{{ dtype }}>{% if h == 0 %} // count: {{ counter }}{% endif %}
+      %{{ u }}_k = vector.shape_cast %{{ u }}_k4 : vector<1x1x1x{{ kd }}x{{ dtype }}> to vector<{{ kd }}x{{ dtype }}>
+      %{{ u }}_q3 = vector.load %q[%h{{ h }}, %i0, %i0] : {{ q_t }}, vector<1x{{ R }}x{{ head_dim }}x{{ dtype }}>
+      %{{ u }}_q = vector.shape_cast %{{ u }}_q3 : vector<1x{{ R }}x{{ head_dim }}x{{ dtype }}> to vector<{{ R }}x{{ head_dim }}x{{ dtype }}>
+      %{{ u }}_qk = tpu.matmul %{{ u }}_k, %{{ u }}_q, %{{ p }}_s0 {dimension_numbers = #tpu.dot_dimension_numbers<[1], [1], [0], [0], [0, 0, 1, 0], [], []>, {{ prec }}transpose_lhs_hint = false} : vector<{{ kd }}x{{ dtype }}>, vector<{{ R }}x{{ head_dim }}x{{ dtype }}>, vector<{{ kr }}xf32> -> vector<{{ kr }}xf32>
+      {%- if soft_cap %}
+      %{{ u }}_ratio = arith.mulf %{{ u }}_qk, %{{ p }}_inv : vector<{{ kr }}xf32>
+      %{{ u }}_tanh = math.tanh %{{ u }}_ratio : vector<{{ kr }}xf32>
+      %{{ u }}_sc = arith.mulf %{{ u }}_tanh, %{{ p }}_cap : vector<{{ kr }}xf32>
+      {%- else %}
+      %{{ u }}_sc = arith.mulf %{{ u }}_qk, %{{ p }}_factor : vector<{{ kr }}xf32>
+      {%- endif %}
+      {%- set score = u ~ "_sc" %}
+      {%- if edge %}
+      %{{ u }}_s = arith.select %{{ p }}_sees, %{{ score }}, %{{ p }}_hidden : vector<{{ kr }}xi1>, vector<{{ kr }}xf32>
+      {%- set score = u ~ "_s" %}
+      {%- endif %}
+      %{{ u }}_s3 = vector.shape_cast %{{ score }} : vector<{{ kr }}xf32> to vector<1x{{ kr }}xf32>
+      tpu.vector_store %scores[%i{{ h % 2 }}, %i0, %i0], %{{ u }}_s3 {strides = array<i32>} : {{ scores_t }}, vector<1x{{ kr }}xf32>,
+      %{{ u }}_mx1 = vector.multi_reduction <maximumf>, %{{ score }}, %{{ p }}_ninf [0] : vector<{{ kr }}xf32> to vector<{{ R }}xf32>
+      %{{ u }}_mx = vector.shape_cast %{{ u }}_mx1 : vector<{{ R }}xf32> to {{ row_f }}
+      %{{ u }}_mo3 = vector.load %m[%h{{ h }}, %i0, %i0] : {{ stat_t }}, vector<1x1x{{ R }}xf32>
+      %{{ u }}_mo = vector.shape_cast %{{ u }}_mo3 : vector<1x1x{{ R }}xf32> to {{ row_f }}
+      %{{ u }}_mn = arith.maximumf %{{ u }}_mo, %{{ u }}_mx : {{ row_f }}
+      %{{ u }}_mn3 = vector.shape_cast %{{ u }}_mn : {{ row_f }} to vector<1x1x{{ R }}xf32>
+      tpu.vector_store %m[%h{{ h }}, %i0, %i0], %{{ u }}_mn3 {strides = array<i32>} : {{ stat_t }}, vector<1x1x{{ R }}xf32>,
+      %{{ u }}_md = arith.subf %{{ u }}_mo, %{{ u }}_mn : {{ row_f }}
+      %{{ u }}_al = math.exp2 %{{ u }}_md : {{ row_f }}
+{%- endmacro %}
+{#- Probabilities of head `h` from %scores into %probs; the running sum. #}
+{%- macro probabilities(p, u, h, keys) %}
+      {%- set kr = keys ~ "x" ~ R %}
+      %{{ u }}_sl3 = vector.load %scores[%i{{ h % 2 }}, %i0, %i0] : {{ scores_t }}, vector<1x{{ kr }}xf32>
+      %{{ u }}_sl = vector.shape_cast %{{ u }}_sl3 : vector<1x{{ kr }}xf32> to vector<{{ kr }}xf32>
+      %{{ u }}_mb = vector.broadcast %{{ u }}_mn : {{ row_f }} to vector<{{ kr }}xf32>
+      %{{ u }}_d = arith.subf %{{ u }}_sl, %{{ u }}_mb : vector<{{ kr }}xf32>
+      %{{ u }}_p = math.exp2 %{{ u }}_d : vector<{{ kr }}xf32>
+      %{{ u }}_rs1 = vector.multi_reduction <add>, %{{ u }}_p, %{{ p }}_zero [0] : vector<{{ kr }}xf32> to vector<{{ R }}xf32>
+      %{{ u }}_rs = vector.shape_cast %{{ u }}_rs1 : vector<{{ R }}xf32> to {{ row_f }}
+      %{{ u }}_lo3 = vector.load %l[%h{{ h }}, %i0, %i0] : {{ stat_t }}, vector<1x1x{{ R }}xf32>
+      %{{ u }}_lo = vector.shape_cast %{{ u }}_lo3 : vector<1x1x{{ R }}xf32> to {{ row_f }}
+      %{{ u }}_la = arith.mulf %{{ u }}_lo, %{{ u }}_al : {{ row_f }}
+      %{{ u }}_ln = arith.addf %{{ u }}_la, %{{ u }}_rs : {{ row_f }}
+      %{{ u }}_ln3 = vector.shape_cast %{{ u }}_ln : {{ row_f }} to vector<1x1x{{ R }}xf32>
+      tpu.vector_store %l[%h{{ h }}, %i0, %i0], %{{ u }}_ln3 {strides = array<i32>} : {{ stat_t }}, vector<1x1x{{ R }}xf32>,
+      {%- if f32 %}
+      {%- set prob = u ~ "_p" %}
+      {%- else %}
+      %{{ u }}_pb = arith.truncf %{{ u }}_p : vector<{{ kr }}xf32> to vector<{{ kr }}xbf16>
+      {%- set prob = u ~ "_pb" %}
+      {%- endif %}
+      %{{ u }}_p3 = vector.shape_cast %{{ prob }} : vector<{{ kr }}x{{ dtype }}> to vector<1x{{ kr }}x{{ dtype }}>
+      tpu.vector_store %probs[%i{{ h % 2 }}, %i0, %i0], %{{ u }}_p3 {strides = array<i32>} : {{ probs_t }}, vector<1x{{ kr }}x{{ dtype }}>,
+{%- endmacro %}
+{#- Result of head `h` from %probs. #}
+{%- macro values(p, u, h, keys, edge) %}
       {%- set kd = keys ~ "x" ~ head_dim %}
       {%- set kr = keys ~ "x" ~ R %}
       {%- set dr = head_dim ~ "x" ~ R %}
+      %{{ u }}_v4 = vector.load %buf[%slot_i, %i1, %h{{ h }}, %i0, %i0] : {{ buf_t }}, vector<1x1x1x{{ kd }}x{{ dtype }}>
+      %{{ u }}_v = vector.shape_cast %{{ u }}_v4 : vector<1x1x1x{{ kd }}x{{ dtype }}> to vector<{{ kd }}x{{ dtype }}>
+      {%- if edge %}
+      %{{ u }}_vs = arith.select %{{ p }}_live, %{{ u }}_v, %{{ p }}_v0 : vector<{{ kd }}xi1>, vector<{{ kd }}x{{ dtype }}>
+      {%- set value = u ~ "_vs" %}
+      {%- else %}
+      {%- set value = u ~ "_v" %}
+      {%- endif %}
+      %{{ u }}_pl3 = vector.load %probs[%i{{ h % 2 }}, %i0, %i0] : {{ probs_t }}, vector<1x{{ kr }}x{{ dtype }}>
+      %{{ u }}_pl = vector.shape_cast %{{ u }}_pl3 : vector<1x{{ kr }}x{{ dtype }}> to vector<{{ kr }}x{{ dtype }}>
+      %{{ u }}_a3 = vector.load %acc[%h{{ h }}, %i0, %i0] : {{ acc_t }}, vector<1x{{ dr }}xf32>
+      %{{ u }}_a = vector.shape_cast %{{ u }}_a3 : vector<1x{{ dr }}xf32> to vector<{{ dr }}xf32>
+      %{{ u }}_ab = vector.broadcast %{{ u }}_al : {{ row_f }} to vector<{{ dr }}xf32>
+      %{{ u }}_as = arith.mulf %{{ u }}_a, %{{ u }}_ab : vector<{{ dr }}xf32>
+      %{{ u }}_an = tpu.matmul %{{ value }}, %{{ u }}_pl, %{{ u }}_as {dimension_numbers = #tpu.dot_dimension_numbers<[0], [0], [1], [1], [0, 1, 1, 1], [], []>, {{ prec }}transpose_lhs_hint = false} : vector<{{ kd }}x{{ dtype }}>, vector<{{ kr }}x{{ dtype }}>, vector<{{ dr }}xf32> -> vector<{{ dr }}xf32>
+      %{{ u }}_an3 = vector.shape_cast %{{ u }}_an : vector<{{ dr }}xf32> to vector<1x{{ dr }}xf32>
+      tpu.vector_store %acc[%h{{ h }}, %i0, %i0], %{{ u }}_an3 {strides = array<i32>} : {{ acc_t }}, vector<1x{{ dr }}xf32>,
+{%- endmacro %}
+{#- One tile of `keys` keys for every head. The next head's scores come between a head's probabilities and its result:
+the matrix unit then has work while the vector unit takes exponentials. #}
+{%- macro body(p, keys, edge, counter) %}
+      {%- set kd = keys ~ "x" ~ head_dim %}
+      {%- set kr = keys ~ "x" ~ R %}
       {%- if edge %}
       %{{ p }}_key = tpu.iota {dimensions = array<i32: 0>} : vector<{{ kr }}xi32>
       %{{ p }}_lob = vector.broadcast %lo : {{ row_i }} to vector<{{ kr }}xi32>
@@ -142,70 +228,17 @@ Invariants.
       {%- else %}
       %{{ p }}_factor = arith.constant dense<{{ scale * log2_e }}> : vector<{{ kr }}xf32>
       {%- endif %}
+      {{- scores(p, p ~ "0", 0, keys, edge, counter) }}
       {%- for h in range(kv_heads) %}
-      {%- set u = p ~ h %}
-      %{{ u }}_k4 = vector.load %buf[%slot_i, %i0, %h{{ h }}, %i0, %i0] : {{ buf_t }}, vector<1x1x1x{{ kd }}x{{ dtype }}>{% if h == 0 %} // count: {{ counter }}{% endif %}
-      %{{ u }}_k = vector.shape_cast %{{ u }}_k4 : vector<1x1x1x{{ kd }}x{{ dtype }}> to vector<{{ kd }}x{{ dtype }}>
-      %{{ u }}_q3 = vector.load %q[%h{{ h }}, %i0, %i0] : {{ q_t }}, vector<1x{{ R }}x{{ head_dim }}x{{ dtype }}>
-      %{{ u }}_q = vector.shape_cast %{{ u }}_q3 : vector<1x{{ R }}x{{ head_dim }}x{{ dtype }}> to vector<{{ R }}x{{ head_dim }}x{{ dtype }}>
-      %{{ u }}_qk = tpu.matmul %{{ u }}_k, %{{ u }}_q, %{{ p }}_s0 {dimension_numbers = #tpu.dot_dimension_numbers<[1], [1], [0], [0], [0, 0, 1, 0], [], []>, {{ prec }}transpose_lhs_hint = false} : vector<{{ kd }}x{{ dtype }}>, vector<{{ R }}x{{ head_dim }}x{{ dtype }}>, vector<{{ kr }}xf32> -> vector<{{ kr }}xf32>
-      {%- if soft_cap %}
-      %{{ u }}_ratio = arith.mulf %{{ u }}_qk, %{{ p }}_inv : vector<{{ kr }}xf32>
-      %{{ u }}_tanh = math.tanh %{{ u }}_ratio : vector<{{ kr }}xf32>
-      %{{ u }}_sc = arith.mulf %{{ u }}_tanh, %{{ p }}_cap : vector<{{ kr }}xf32>
-      {%- else %}
-      %{{ u }}_sc = arith.mulf %{{ u }}_qk, %{{ p }}_factor : vector<{{ kr }}xf32>
+      {{- probabilities(p, p ~ h, h, keys) }}
+      {%- if h + 1 < kv_heads %}
+      {{- scores(p, p ~ (h + 1), h + 1, keys, edge, counter) }}
       {%- endif %}
-      {%- set score = u ~ "_sc" %}
-      {%- if edge %}
-      %{{ u }}_s = arith.select %{{ p }}_sees, %{{ score }}, %{{ p }}_hidden : vector<{{ kr }}xi1>, vector<{{ kr }}xf32>
-      {%- set score = u ~ "_s" %}
-      {%- endif %}
-      %{{ u }}_mx1 = vector.multi_reduction <maximumf>, %{{ score }}, %{{ p }}_ninf [0] : vector<{{ kr }}xf32> to vector<{{ R }}xf32>
-      %{{ u }}_mx = vector.shape_cast %{{ u }}_mx1 : vector<{{ R }}xf32> to {{ row_f }}
-      %{{ u }}_mo3 = vector.load %m[%h{{ h }}, %i0, %i0] : {{ stat_t }}, vector<1x1x{{ R }}xf32>
-      %{{ u }}_mo = vector.shape_cast %{{ u }}_mo3 : vector<1x1x{{ R }}xf32> to {{ row_f }}
-      %{{ u }}_mn = arith.maximumf %{{ u }}_mo, %{{ u }}_mx : {{ row_f }}
-      %{{ u }}_mn3 = vector.shape_cast %{{ u }}_mn : {{ row_f }} to vector<1x1x{{ R }}xf32>
-      tpu.vector_store %m[%h{{ h }}, %i0, %i0], %{{ u }}_mn3 {strides = array<i32>} : {{ stat_t }}, vector<1x1x{{ R }}xf32>,
-      %{{ u }}_md = arith.subf %{{ u }}_mo, %{{ u }}_mn : {{ row_f }}
-      %{{ u }}_al = math.exp2 %{{ u }}_md : {{ row_f }}
-      %{{ u }}_mb = vector.broadcast %{{ u }}_mn : {{ row_f }} to vector<{{ kr }}xf32>
-      %{{ u }}_d = arith.subf %{{ score }}, %{{ u }}_mb : vector<{{ kr }}xf32>
-      %{{ u }}_p = math.exp2 %{{ u }}_d : vector<{{ kr }}xf32>
-      %{{ u }}_rs1 = vector.multi_reduction <add>, %{{ u }}_p, %{{ p }}_zero [0] : vector<{{ kr }}xf32> to vector<{{ R }}xf32>
-      %{{ u }}_rs = vector.shape_cast %{{ u }}_rs1 : vector<{{ R }}xf32> to {{ row_f }}
-      %{{ u }}_lo3 = vector.load %l[%h{{ h }}, %i0, %i0] : {{ stat_t }}, vector<1x1x{{ R }}xf32>
-      %{{ u }}_lo = vector.shape_cast %{{ u }}_lo3 : vector<1x1x{{ R }}xf32> to {{ row_f }}
-      %{{ u }}_la = arith.mulf %{{ u }}_lo, %{{ u }}_al : {{ row_f }}
-      %{{ u }}_ln = arith.addf %{{ u }}_la, %{{ u }}_rs : {{ row_f }}
-      %{{ u }}_ln3 = vector.shape_cast %{{ u }}_ln : {{ row_f }} to vector<1x1x{{ R }}xf32>
-      tpu.vector_store %l[%h{{ h }}, %i0, %i0], %{{ u }}_ln3 {strides = array<i32>} : {{ stat_t }}, vector<1x1x{{ R }}xf32>,
-      {%- if f32 %}
-      {%- set prob = u ~ "_p" %}
-      {%- else %}
-      %{{ u }}_pb = arith.truncf %{{ u }}_p : vector<{{ kr }}xf32> to vector<{{ kr }}xbf16>
-      {%- set prob = u ~ "_pb" %}
-      {%- endif %}
-      %{{ u }}_v4 = vector.load %buf[%slot_i, %i1, %h{{ h }}, %i0, %i0] : {{ buf_t }}, vector<1x1x1x{{ kd }}x{{ dtype }}>
-      %{{ u }}_v = vector.shape_cast %{{ u }}_v4 : vector<1x1x1x{{ kd }}x{{ dtype }}> to vector<{{ kd }}x{{ dtype }}>
-      {%- if edge %}
-      %{{ u }}_vs = arith.select %{{ p }}_live, %{{ u }}_v, %{{ p }}_v0 : vector<{{ kd }}xi1>, vector<{{ kd }}x{{ dtype }}>
-      {%- set value = u ~ "_vs" %}
-      {%- else %}
-      {%- set value = u ~ "_v" %}
-      {%- endif %}
-      %{{ u }}_a3 = vector.load %acc[%h{{ h }}, %i0, %i0] : {{ acc_t }}, vector<1x{{ dr }}xf32>
-      %{{ u }}_a = vector.shape_cast %{{ u }}_a3 : vector<1x{{ dr }}xf32> to vector<{{ dr }}xf32>
-      %{{ u }}_ab = vector.broadcast %{{ u }}_al : {{ row_f }} to vector<{{ dr }}xf32>
-      %{{ u }}_as = arith.mulf %{{ u }}_a, %{{ u }}_ab : vector<{{ dr }}xf32>
-      %{{ u }}_an = tpu.matmul %{{ value }}, %{{ prob }}, %{{ u }}_as {dimension_numbers = #tpu.dot_dimension_numbers<[0], [0], [1], [1], [0, 1, 1, 1], [], []>, {{ prec }}transpose_lhs_hint = false} : vector<{{ kd }}x{{ dtype }}>, vector<{{ kr }}x{{ dtype }}>, vector<{{ dr }}xf32> -> vector<{{ dr }}xf32>
-      %{{ u }}_an3 = vector.shape_cast %{{ u }}_an : vector<{{ dr }}xf32> to vector<1x{{ dr }}xf32>
-      tpu.vector_store %acc[%h{{ h }}, %i0, %i0], %{{ u }}_an3 {strides = array<i32>} : {{ acc_t }}, vector<1x{{ dr }}xf32>,
+      {{- values(p, p ~ h, h, keys, edge) }}
       {%- endfor %}
 {%- endmacro %}
 module @{{ name }} {
-  func.func @{{ name }}(%t: i32, %head: {{ head_t }}, %tab: {{ tab_t }}, %q: {{ q_t }}, %rows: {{ rows_t }}, %pages: {{ pages_t }}, %new_kv: {{ new_t }}, %o: {{ q_t }}, %buf: {{ buf_t }}, %sem: {{ sem_t }}, %acc: {{ acc_t }}, %m: {{ stat_t }}, %l: {{ stat_t }}) attributes {dimension_semantics = [#tpu.dimension_semantics<parallel>], iteration_bounds = array<i64: {{ tokens // q_tile }}>, scalar_prefetch = 2 : i64, scratch_operands = 5 : i64, tpu.core_type = #tpu.core_type<tc>, window_params = [{transform_indices = @q_block, window_bounds = array<i64: {{ kv_heads }}, {{ R }}, {{ head_dim }}>}, {transform_indices = @row_block, window_bounds = array<i64: 8, {{ R }}>}, {}, {}, {transform_indices = @q_block, window_bounds = array<i64: {{ kv_heads }}, {{ R }}, {{ head_dim }}>}]} {
+  func.func @{{ name }}(%t: i32, %head: {{ head_t }}, %tab: {{ tab_t }}, %q: {{ q_t }}, %rows: {{ rows_t }}, %pages: {{ pages_t }}, %new_kv: {{ new_t }}, %o: {{ q_t }}, %buf: {{ buf_t }}, %sem: {{ sem_t }}, %acc: {{ acc_t }}, %m: {{ stat_t }}, %l: {{ stat_t }}, %scores: {{ scores_t }}, %probs: {{ probs_t }}) attributes {dimension_semantics = [#tpu.dimension_semantics<parallel>], iteration_bounds = array<i64: {{ tokens // q_tile }}>, scalar_prefetch = 2 : i64, scratch_operands = 7 : i64, tpu.core_type = #tpu.core_type<tc>, window_params = [{transform_indices = @q_block, window_bounds = array<i64: {{ kv_heads }}, {{ R }}, {{ head_dim }}>}, {transform_indices = @row_block, window_bounds = array<i64: 8, {{ R }}>}, {}, {}, {transform_indices = @q_block, window_bounds = array<i64: {{ kv_heads }}, {{ R }}, {{ head_dim }}>}]} {
     %c0 = arith.constant 0 : i32
     %c1 = arith.constant 1 : i32
     %i0 = arith.constant 0 : index

@@ -172,7 +172,7 @@ fn texts() -> Vec<(&'static str, Edit)> {
         ("running sum not rescaled", replace("%e0_ln = arith.addf %e0_la,", "%e0_ln = arith.addf %e0_lo,")),
         (
             "result not rescaled",
-            replace("tpu.matmul %s0_vs, %s0_p, %s0_as ", "tpu.matmul %s0_vs, %s0_p, %s0_a "),
+            replace("tpu.matmul %s0_vs, %s0_pl, %s0_as ", "tpu.matmul %s0_vs, %s0_pl, %s0_a "),
         ),
         (
             "values of another head",
