@@ -2,8 +2,10 @@ use super::BatchError;
 
 /// Block sizes of the attention kernel, in tokens.
 ///
-/// `kv_tile` and `own_tile` decide how sums are grouped, so a result depends on them in its last bits;
-/// `q_tile` only decides which rows are computed together.
+/// `kv_tile` and `own_tile` decide how sums are grouped, so a result depends on them in its last bits; `q_tile` decides
+/// which rows are computed together. Plans take a smaller `q_tile` for small batches, and the portable kernel computes
+/// the rows of a slot tile apart where `q_tile` is larger than `own_tile`: in another program, which a compiler may
+/// round otherwise. A segment's bits are the same in every batch only with `q_tile` at most `own_tile`, as the default is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tiling {
     q_tile: usize,

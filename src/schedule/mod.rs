@@ -2,16 +2,16 @@
 //! an exact execution of its scalar program on a plan's metadata.
 //!
 //! ```no_run
-//! use tpu_rpa::schedule::{Compiler, DeviceKind, Kernel};
-//! # fn kernel() -> Kernel { unimplemented!() }
-//! let kernel: Kernel = kernel();
-//! // A program that calls `compile_child` where it is started with the argument `compile`.
-//! let compiler = Compiler::new(std::env::current_exe().unwrap(), &["compile"], "libtpu.so");
-//! let device = DeviceKind::V6e;
-//! let schedule = compiler.schedule(&kernel, device, "target/schedule".as_ref())?;
-//! let replay = schedule.replay(kernel.prefetch(), &device.dma_model(1000.0));
-//! println!("{:.1} us", 1e6 * replay.cycles / device.clock());
-//! # Ok::<(), tpu_rpa::schedule::ScheduleError>(())
+//! use tpu_rpa::schedule::{Compiler, DeviceKind, Kernel, ScheduleError};
+//!
+//! fn microseconds(kernel: &Kernel, program: std::path::PathBuf) -> Result<f64, ScheduleError> {
+//!     // `program` calls `compile_child` where it is started with the argument `compile`.
+//!     let compiler = Compiler::new(program, &["compile"], "libtpu.so");
+//!     let device = DeviceKind::V6e;
+//!     let schedule = compiler.schedule(kernel, device, "target/schedule".as_ref())?;
+//!     let replay = schedule.replay(kernel.prefetch(), &device.dma_model(1000.0));
+//!     Ok(1e6 * replay.cycles / device.clock())
+//! }
 //! ```
 //!
 //! # What is modelled
