@@ -26,7 +26,7 @@ func.func public @main(%q: tensor<{{ tokens }}x{{ q_heads }}x{{ head_dim }}xf32>
   %factor = stablehlo.constant dense<{{ scale }}> : tensor<{{ tokens }}x{{ q_heads }}x{{ head_dim }}xf32>
   %qs = stablehlo.multiply %q, %factor : tensor<{{ tokens }}x{{ q_heads }}x{{ head_dim }}xf32>
   %qg = stablehlo.reshape %qs : (tensor<{{ tokens }}x{{ q_heads }}x{{ head_dim }}xf32>) -> tensor<{{ tokens }}x{{ kv_heads }}x{{ g }}x{{ head_dim }}xf32>
-  %s = stablehlo.dot_general %qg, %ka, batching_dims = [1] x [0], contracting_dims = [3] x [2] : (tensor<{{ tokens }}x{{ kv_heads }}x{{ g }}x{{ head_dim }}xf32>, tensor<{{ all }}>) -> tensor<{{ sc }}xf32>
+  %s = stablehlo.dot_general %qg, %ka, batching_dims = [1] x [0], contracting_dims = [3] x [2], precision = [HIGHEST, HIGHEST] : (tensor<{{ tokens }}x{{ kv_heads }}x{{ g }}x{{ head_dim }}xf32>, tensor<{{ all }}>) -> tensor<{{ sc }}xf32>
   %mb = stablehlo.broadcast_in_dim %mask, dims = [1, 3] : (tensor<{{ tokens }}x{{ keys }}xi1>) -> tensor<{{ sc }}xi1>
   %hide = stablehlo.constant dense<0xFF800000> : tensor<{{ sc }}xf32>
   %sm = stablehlo.select %mb, %s, %hide : tensor<{{ sc }}xi1>, tensor<{{ sc }}xf32>
@@ -35,7 +35,7 @@ func.func public @main(%q: tensor<{{ tokens }}x{{ q_heads }}x{{ head_dim }}xf32>
   %d = stablehlo.subtract %sm, %mx : tensor<{{ sc }}xf32>
   %p = stablehlo.exponential %d : tensor<{{ sc }}xf32>
   %l = stablehlo.reduce(%p init: %zero) applies stablehlo.add across dimensions = [3] : (tensor<{{ sc }}xf32>, tensor<f32>) -> tensor<{{ kv_heads }}x{{ tokens }}x{{ g }}xf32>
-  %o = stablehlo.dot_general %p, %va, batching_dims = [0] x [0], contracting_dims = [3] x [1] : (tensor<{{ sc }}xf32>, tensor<{{ all }}>) -> tensor<{{ kv_heads }}x{{ tokens }}x{{ g }}x{{ head_dim }}xf32>
+  %o = stablehlo.dot_general %p, %va, batching_dims = [0] x [0], contracting_dims = [3] x [1], precision = [HIGHEST, HIGHEST] : (tensor<{{ sc }}xf32>, tensor<{{ all }}>) -> tensor<{{ kv_heads }}x{{ tokens }}x{{ g }}x{{ head_dim }}xf32>
   %lb = stablehlo.broadcast_in_dim %l, dims = [0, 1, 2] : (tensor<{{ kv_heads }}x{{ tokens }}x{{ g }}xf32>) -> tensor<{{ kv_heads }}x{{ tokens }}x{{ g }}x{{ head_dim }}xf32>
   %on = stablehlo.divide %o, %lb : tensor<{{ kv_heads }}x{{ tokens }}x{{ g }}x{{ head_dim }}xf32>
   %ot = stablehlo.transpose %on, dims = [1, 0, 2, 3] : (tensor<{{ kv_heads }}x{{ tokens }}x{{ g }}x{{ head_dim }}xf32>) -> tensor<{{ tokens }}x{{ kv_heads }}x{{ g }}x{{ head_dim }}xf32>

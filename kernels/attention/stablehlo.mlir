@@ -10,19 +10,21 @@ meta: the planner's words. Scores are [kv_heads, q_tile, group, keys], so K and 
 Invariants.
 - The keys that a row sees in a tile are an interval [lo, hi): all keys of a shared tile, or from the row's own
   segment start to the row itself. Everything else gets probability exactly 0.
-- A slot tile computes only the rows that own its slots; a row below the entry's first is another entry's.
+- A slot tile computes only the {own_tile} rows that may own its slots; a row below the entry's first is another
+  entry's. Barriers around that step, and its fixed shape, make it the same code for every size of query tile: a
+  compiler that joins products and sums differently in two programs would give one item two results.
 - A key behind the tile's key count is nobody's: its V is replaced by 0, since 0 x NaN is NaN.
 - A row that sees nothing gives 0.
 - Arithmetic is f32 whatever the dtype; the result is rounded once.
 #}
+{#- Backends that round f32 factors of a product (TF32 on GPUs, bf16 on TPUs) are told not to. #}
+{%- set precise = ", precision = [HIGHEST, HIGHEST]" if dtype == "f32" else "" %}
 {%- set rows = q_tile * group %}
 {%- set f = "f32" %}
 {%- macro stat_of(n) %}tensor<{{ kv_heads }}x{{ n }}x{{ group }}xf32>{% endmacro %}
 {%- macro accum_of(n) %}tensor<{{ kv_heads }}x{{ n * group }}x{{ head_dim }}xf32>{% endmacro %}
 {%- set stat = stat_of(q_tile) %}
 {%- set accum = accum_of(q_tile) %}
-{#- Tokens that a slot tile computes: those that own its slots, at most one a slot. #}
-{%- set owners = [own_tile, q_tile] | min %}
 {%- set kv_tile_t = "tensor<" ~ kv_heads ~ "x" ~ kv_tile ~ "x" ~ head_dim ~ "xf32>" %}
 {%- set out_t = "tensor<" ~ tokens ~ "x" ~ q_heads ~ "x" ~ head_dim ~ "x" ~ dtype ~ ">" %}
 {%- set new_t = "tensor<" ~ tokens ~ "x" ~ kv_heads ~ "x" ~ head_dim ~ "x" ~ dtype ~ ">" %}
@@ -84,7 +86,7 @@ Invariants.
         %{{ p }}_v0 = stablehlo.constant dense<0.0> : {{ kv_t }}
         %{{ p }}_vsafe = stablehlo.select %{{ p }}_vlive, %{{ p }}_v, %{{ p }}_v0 : {{ kv_b }}, {{ kv_t }}
         // Scores.
-        %{{ p }}_qk = stablehlo.dot_general %{{ q }}, %{{ p }}_k, batching_dims = [0] x [0], contracting_dims = [2] x [2] : ({{ accum }}, {{ kv_t }}) -> {{ flat_t }}
+        %{{ p }}_qk = stablehlo.dot_general %{{ q }}, %{{ p }}_k, batching_dims = [0] x [0], contracting_dims = [2] x [2]{{ precise }} : ({{ accum }}, {{ kv_t }}) -> {{ flat_t }}
         %{{ p }}_s = stablehlo.reshape %{{ p }}_qk : ({{ flat_t }}) -> {{ score_t }}
         {%- if soft_cap %}
         %{{ p }}_cap = stablehlo.constant dense<{{ soft_cap }}> : {{ score_t }}
@@ -111,11 +113,31 @@ Invariants.
         %{{ p }}_l = stablehlo.add %{{ p }}_lold, %{{ p }}_sum : {{ stat }}
         // Result so far.
         %{{ p }}_pr = stablehlo.reshape %{{ p }}_p : ({{ score_t }}) -> {{ flat_t }}
-        %{{ p }}_pv = stablehlo.dot_general %{{ p }}_pr, %{{ p }}_vsafe, batching_dims = [0] x [0], contracting_dims = [2] x [1] : ({{ flat_t }}, {{ kv_t }}) -> {{ accum }}
+        %{{ p }}_pv = stablehlo.dot_general %{{ p }}_pr, %{{ p }}_vsafe, batching_dims = [0] x [0], contracting_dims = [2] x [1]{{ precise }} : ({{ flat_t }}, {{ kv_t }}) -> {{ accum }}
         %{{ p }}_ar = stablehlo.reshape %{{ p }}_alpha : ({{ stat }}) -> tensor<{{ kv_heads }}x{{ n * group }}xf32>
         %{{ p }}_ab = stablehlo.broadcast_in_dim %{{ p }}_ar, dims = [0, 1] : (tensor<{{ kv_heads }}x{{ n * group }}xf32>) -> {{ accum }}
         %{{ p }}_aold = stablehlo.multiply %{{ acc }}, %{{ p }}_ab : {{ accum }}
         %{{ p }}_acc = stablehlo.add %{{ p }}_aold, %{{ p }}_pv : {{ accum }}
+{%- endmacro %}
+{#- %few_{x}: of %{x}, `own_tile` tokens from the token whose rows start at %{at}, `width` rows a token and `minor`
+elements a row (0: %{x} has no other dimension); a smaller query tile is padded. #}
+{%- macro owners(x, all_t, few_t, at, width, minor, pad) %}
+        {%- set lead, rest, sizes = ("%c0, ", ", %c0", kv_heads ~ ", " ~ own_tile * width ~ ", " ~ minor) if minor else ("", "", own_tile) %}
+        {%- if q_tile >= own_tile %}
+        %few_{{ x }} = stablehlo.dynamic_slice %{{ x }}, {{ lead }}%{{ at }}{{ rest }}, sizes = [{{ sizes }}] : ({{ all_t }}, {{ "tensor<i32>, " if minor }}tensor<i32>{{ ", tensor<i32>" if minor }}) -> {{ few_t }}
+        {%- else %}
+        {%- set zeros = "0, 0, 0" if minor else "0" %}
+        {%- set behind = (own_tile - q_tile) * width %}
+        %few_{{ x }} = stablehlo.pad %{{ x }}, %{{ pad }}, low = [{{ zeros }}], high = [{{ "0, " ~ behind ~ ", 0" if minor else behind }}], interior = [{{ zeros }}] : ({{ all_t }}, tensor<{{ "i32" if pad == "c0" else "f32" }}>) -> {{ few_t }}
+        {%- endif %}
+{%- endmacro %}
+{#- %all_{x}: %{x} with the owners' rows, which start at %{at}, replaced by %{few}. #}
+{%- macro put_back(x, few, all_t, few_t, at, sizes) %}
+        {%- if q_tile >= own_tile %}
+        %all_{{ x }} = stablehlo.dynamic_update_slice %{{ x }}, %{{ few }}, %c0, %{{ at }}, %c0 : ({{ all_t }}, {{ few_t }}, tensor<i32>, tensor<i32>, tensor<i32>) -> {{ all_t }}
+        {%- else %}
+        %all_{{ x }} = stablehlo.slice %{{ few }} [0:{{ sizes[0] }}, 0:{{ sizes[1] }}, 0:{{ sizes[2] }}] : ({{ few_t }}) -> {{ all_t }}
+        {%- endif %}
 {%- endmacro %}
 func.func private @{{ name }}(%q: {{ out_t }}, %k: {{ new_t }}, %v: {{ new_t }}, %kv_pages: {{ pages_t }}, %meta: tensor<{{ meta_words }}xi32>) -> {{ out_t }} {
   %c0 = stablehlo.constant dense<0> : tensor<i32>
@@ -211,35 +233,33 @@ func.func private @{{ name }}(%q: {{ out_t }}, %k: {{ new_t }}, %v: {{ new_t }},
         %slot_tokens = stablehlo.dynamic_slice %meta, %slots_from, sizes = [{{ own_tile }}] : (tensor<{{ meta_words }}xi32>, tensor<i32>) -> tensor<{{ own_tile }}xi32>
         {{- take_rows("slot_k", "k", "slot_tokens", own_tile) }}
         {{- take_rows("slot_v", "v", "slot_tokens", own_tile) }}
-        {%- if owners == q_tile %}
-        {{- step("slot", own_tile, q_tile, "q_tile", "lo", "hi", "m", "l", "acc") }}
-        stablehlo.return %slot_m, %slot_l, %slot_acc : {{ stat }}, {{ stat }}, {{ accum }}
-        {%- else %}
-        // Only the owners' rows; the slice may begin before the first of them.
-        {%- set few = "tensor<" ~ owners ~ "xi32>" %}
-        %last_row = stablehlo.constant dense<{{ q_tile - owners }}> : tensor<i32>
+        %last_row = stablehlo.constant dense<{{ [q_tile - own_tile, 0] | max }}> : tensor<i32>
         %slot_row = stablehlo.minimum %tile_position, %last_row : tensor<i32>
         %c_group = stablehlo.constant dense<{{ group }}> : tensor<i32>
         %slot_row_q = stablehlo.multiply %slot_row, %c_group : tensor<i32>
-        %own_q = stablehlo.dynamic_slice %q_tile, %c0, %slot_row_q, %c0, sizes = [{{ kv_heads }}, {{ owners * group }}, {{ head_dim }}] : ({{ accum }}, tensor<i32>, tensor<i32>, tensor<i32>) -> {{ accum_of(owners) }}
-        %own_acc = stablehlo.dynamic_slice %acc, %c0, %slot_row_q, %c0, sizes = [{{ kv_heads }}, {{ owners * group }}, {{ head_dim }}] : ({{ accum }}, tensor<i32>, tensor<i32>, tensor<i32>) -> {{ accum_of(owners) }}
+        {%- set few = "tensor<" ~ own_tile ~ "xi32>" %}
+        {%- for x in ["q_tile", "acc"] %}
+        {{- owners(x, accum, accum_of(own_tile), "slot_row_q", group, head_dim, "zero") }}
+        {%- endfor %}
         {%- for x in ["m", "l"] %}
-        %own_{{ x }} = stablehlo.dynamic_slice %{{ x }}, %c0, %slot_row, %c0, sizes = [{{ kv_heads }}, {{ owners }}, {{ group }}] : ({{ stat }}, tensor<i32>, tensor<i32>, tensor<i32>) -> {{ stat_of(owners) }}
+        {{- owners(x, stat, stat_of(own_tile), "slot_row", 1, group, "zero") }}
         {%- endfor %}
         {%- for x in ["row", "lo", "hi"] %}
-        %few_{{ x }} = stablehlo.dynamic_slice %{{ x }}, %slot_row, sizes = [{{ owners }}] : ({{ rows_t }}, tensor<i32>) -> {{ few }}
+        {{- owners(x, rows_t, few, "slot_row", 1, 0, "c0") }}
         {%- endfor %}
+        // The slice may begin before the first owner.
         %few_first = stablehlo.broadcast_in_dim %tile_position, dims = [] : (tensor<i32>) -> {{ few }}
-        %few_owns = stablehlo.compare GE, %few_row, %few_first : ({{ few }}, {{ few }}) -> tensor<{{ owners }}xi1>
+        %few_owns = stablehlo.compare GE, %few_row, %few_first : ({{ few }}, {{ few }}) -> tensor<{{ own_tile }}xi1>
         %few_none = stablehlo.constant dense<0> : {{ few }}
-        %few_end = stablehlo.select %few_owns, %few_hi, %few_none : tensor<{{ owners }}xi1>, {{ few }}
-        {{- step("slot", own_tile, owners, "own_q", "few_lo", "few_end", "own_m", "own_l", "own_acc") }}
-        %slot_acc_all = stablehlo.dynamic_update_slice %acc, %slot_acc, %c0, %slot_row_q, %c0 : ({{ accum }}, {{ accum_of(owners) }}, tensor<i32>, tensor<i32>, tensor<i32>) -> {{ accum }}
-        {%- for x in ["m", "l"] %}
-        %slot_{{ x }}_all = stablehlo.dynamic_update_slice %{{ x }}, %slot_{{ x }}, %c0, %slot_row, %c0 : ({{ stat }}, {{ stat_of(owners) }}, tensor<i32>, tensor<i32>, tensor<i32>) -> {{ stat }}
-        {%- endfor %}
-        stablehlo.return %slot_m_all, %slot_l_all, %slot_acc_all : {{ stat }}, {{ stat }}, {{ accum }}
-        {%- endif %}
+        %few_end = stablehlo.select %few_owns, %few_hi, %few_none : tensor<{{ own_tile }}xi1>, {{ few }}
+        {%- set step_in = stat_of(own_tile) ~ ", " ~ stat_of(own_tile) ~ ", " ~ accum_of(own_tile) %}
+        %few:3 = stablehlo.optimization_barrier %few_m, %few_l, %few_acc : {{ step_in }}
+        {{- step("slot", own_tile, own_tile, "few_q_tile", "few_lo", "few_end", "few#0", "few#1", "few#2") }}
+        %done:3 = stablehlo.optimization_barrier %slot_m, %slot_l, %slot_acc : {{ step_in }}
+        {{- put_back("acc", "done#2", accum, accum_of(own_tile), "slot_row_q", [kv_heads, q_tile * group, head_dim]) }}
+        {{- put_back("m", "done#0", stat, stat_of(own_tile), "slot_row", [kv_heads, q_tile, group]) }}
+        {{- put_back("l", "done#1", stat, stat_of(own_tile), "slot_row", [kv_heads, q_tile, group]) }}
+        stablehlo.return %all_m, %all_l, %all_acc : {{ stat }}, {{ stat }}, {{ accum }}
       }, {
         %is_pages = stablehlo.compare EQ, %kind, %kind_pages : (tensor<i32>, tensor<i32>) -> tensor<i1>
         %run:2 = "stablehlo.if"(%is_pages) ({

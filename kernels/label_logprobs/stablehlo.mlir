@@ -6,6 +6,8 @@ logit is picked from the block it falls into, so it is the very number that the 
 logits never exist; the largest temporary is rows x vocab_block.
 The last block is shifted back to stay inside the LM head; the part that was seen before is masked.
 #}
+{#- Backends that round f32 factors of a product (TF32 on GPUs, bf16 on TPUs) are told not to. #}
+{%- set precise = ", precision = [HIGHEST, HIGHEST]" if dtype == "f32" else "" %}
 {%- set hidden_t = "tensor<" ~ tokens ~ "x" ~ hidden ~ "x" ~ dtype ~ ">" %}
 {%- set head_t = "tensor<" ~ vocab ~ "x" ~ hidden ~ "x" ~ dtype ~ ">" %}
 {%- set block_t = "tensor<" ~ vocab_block ~ "x" ~ hidden ~ "x" ~ dtype ~ ">" %}
@@ -46,7 +48,7 @@ func.func private @{{ name }}(%hidden: {{ hidden_t }}, %lm_head: {{ head_t }}, %
     %start = stablehlo.minimum %fresh_from, %last_start : tensor<i32>
     %w = stablehlo.dynamic_slice %lm_head, %start, %c0, sizes = [{{ vocab_block }}, {{ hidden }}] : ({{ head_t }}, tensor<i32>, tensor<i32>) -> {{ block_t }}
     %wf = stablehlo.convert %w : ({{ block_t }}) -> {{ blockf_t }}
-    %logits = stablehlo.dot_general %h, %wf, contracting_dims = [1] x [1] : ({{ pickedf_t }}, {{ blockf_t }}) -> {{ logits_t }}
+    %logits = stablehlo.dot_general %h, %wf, contracting_dims = [1] x [1]{{ precise }} : ({{ pickedf_t }}, {{ blockf_t }}) -> {{ logits_t }}
     %column = stablehlo.iota dim = 1 : tensor<{{ rows }}x{{ vocab_block }}xi32>
     %seen_before = stablehlo.subtract %fresh_from, %start : tensor<i32>
     %first_fresh = stablehlo.broadcast_in_dim %seen_before, dims = [] : (tensor<i32>) -> tensor<{{ rows }}x{{ vocab_block }}xi32>

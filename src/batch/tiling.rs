@@ -2,10 +2,8 @@ use super::BatchError;
 
 /// Block sizes of the attention kernel, in tokens.
 ///
-/// `kv_tile` and `own_tile` decide how sums are grouped, so a result depends on them in its last bits; `q_tile` decides
-/// which rows are computed together. Plans take a smaller `q_tile` for small batches, and the portable kernel computes
-/// the rows of a slot tile apart where `q_tile` is larger than `own_tile`: in another program, which a compiler may
-/// round otherwise. A segment's bits are the same in every batch only with `q_tile` at most `own_tile`, as the default is.
+/// `kv_tile` and `own_tile` decide how sums are grouped, so a result depends on them in its last bits; `q_tile` only
+/// decides which rows are computed together, and plans take a smaller one for small batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tiling {
     q_tile: usize,
@@ -55,7 +53,7 @@ impl Tiling {
         self.own_tile
     }
 
-    /// Rows that an entry over slots covers: as many as a tile has slots, or the query tile where rows lie on lanes.
+    /// Most rows that an entry over slots covers: as many as a tile has slots, or the query tile where rows lie on lanes.
     pub fn slot_rows(&self) -> usize {
         if self.aligned_runs { self.q_tile } else { self.own_tile.min(self.q_tile) }
     }

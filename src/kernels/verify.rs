@@ -167,15 +167,19 @@ impl<'a> Verifier<'a> {
             None => {
                 let types = split_top(ty);
                 let last = *types.last().ok_or("no type")?;
-                // `select` states predicate and value types; other one-type operations apply to all operands.
-                let each: Vec<&str> =
-                    match (body.trim_start().starts_with("stablehlo.select"), types.as_slice()) {
-                        (true, [predicate, value]) => vec![predicate, value, value],
-                        (true, _) => return Err("select states two types".into()),
-                        (false, _) => vec![last; operands.len()],
-                    };
+                let is = |op| body.trim_start().starts_with(op);
+                // `select` states predicate and value types, a barrier those of its operands and results; other
+                // one-type operations apply to all operands.
+                let (each, results) = match types.as_slice() {
+                    [predicate, value] if is("stablehlo.select") => {
+                        (vec![*predicate, value, value], vec![*value])
+                    }
+                    _ if is("stablehlo.select") => return Err("select states two types".into()),
+                    _ if is("stablehlo.optimization_barrier") => (types.clone(), types),
+                    _ => (vec![last; operands.len()], vec![last]),
+                };
                 self.expect(&operands, &each)?;
-                vec![last]
+                results
             }
         };
         self.define(name.trim(), result)
@@ -389,7 +393,8 @@ func.func private @f(%a: tensor<4xf32>, %n: tensor<i32>) -> tensor<4xf32> {
     fn good() -> String {
         GOOD.replace(
             "    %y =",
-            "    %first = stablehlo.compare EQ, %i, %c0 : (tensor<i32>, tensor<i32>) -> tensor<i1>\n    %y =",
+            "    %first = stablehlo.compare EQ, %i, %c0 : (tensor<i32>, tensor<i32>) -> tensor<i1>\n    \
+             %b:2 = stablehlo.optimization_barrier %x, %n : tensor<4xf32>, tensor<i32>\n    %y =",
         )
     }
 
@@ -415,6 +420,8 @@ func.func private @f(%a: tensor<4xf32>, %n: tensor<i32>) -> tensor<4xf32> {
             ("return %w#1 : tensor<4xf32>\n}", "return %w#1 : tensor<4xf32>", "not closed"),
             ("compare LT, %i, %n", "compare LT, %i", "1 operands, 2 types"),
             ("stablehlo.add %x", "stablehlo.add {{ x }}", "template syntax"),
+            ("barrier %x, %n", "barrier %n, %x", "%n is tensor<i32>, the operation says tensor<4xf32>"),
+            ("%b:2 = ", "%b:3 = ", "names 3 results, the operation has 2"),
         ];
         for (from, to, expected) in faults {
             let text = good().replacen(from, to, 1);
