@@ -148,6 +148,94 @@ async fn the_gate_fails_on_a_slowdown_and_on_nothing_else() {
     server.ended().await;
 }
 
+/// `/v1/score` as SGLang documents it: a request is what its `ScoringRequest` takes, a response has the fields of its
+/// `ScoringResponse` (<https://github.com/sgl-project/sglang/pull/18381>), an error is flat in old versions and in an
+/// envelope in new ones, its code an integer.
+mod sglang {
+    use axum::http::StatusCode;
+    use axum::response::IntoResponse;
+    use axum::routing::{get, post};
+    use axum::{Json, Router};
+    use serde_json::{Value, json};
+
+    fn valid(request: &Value) -> Option<(usize, usize)> {
+        let ids = |value: &Value| value.as_array().filter(|ids| ids.iter().all(Value::is_u64)).map(Vec::len);
+        let fields = request.as_object()?;
+        let known = ["query", "items", "label_token_ids", "apply_softmax", "item_first", "model"];
+        let model = fields.get("model").is_none_or(Value::is_string);
+        let flags = ["apply_softmax", "item_first"].iter().all(|flag| request[flag].is_boolean());
+        if !model || !flags || !fields.keys().all(|field| known.contains(&field.as_str())) {
+            return None;
+        }
+        ids(&request["query"])?;
+        let items = request["items"].as_array()?;
+        items.iter().map(ids).collect::<Option<Vec<_>>>()?;
+        Some((items.len(), ids(&request["label_token_ids"])?))
+    }
+
+    fn refuse(enveloped: bool) -> axum::response::Response {
+        let mut error = json!({"object": "error", "message": "no", "type": "BadRequestError", "param": null, "code": 400});
+        if enveloped {
+            error.as_object_mut().expect("an object").remove("object");
+            error = json!({"error": error});
+        }
+        (StatusCode::BAD_REQUEST, Json(error)).into_response()
+    }
+
+    /// Serves on a free port; `/v1/models` may be missing, and every request may be refused.
+    pub async fn serve(models: bool, refused: Option<bool>) -> String {
+        let score = move |Json(request): Json<Value>| async move {
+            if let Some(enveloped) = refused {
+                return refuse(enveloped);
+            }
+            let Some((items, labels)) = valid(&request) else { return refuse(true) };
+            let usage = json!({"prompt_tokens": 29, "total_tokens": 29, "completion_tokens": 0,
+                "prompt_tokens_details": null, "reasoning_tokens": 0});
+            let model = request["model"].as_str().unwrap_or("default");
+            let scores = vec![vec![0.25; labels]; items];
+            Json(json!({"scores": scores, "model": model, "usage": usage, "object": "scoring"}))
+                .into_response()
+        };
+        let mut app = Router::new().route("/v1/score", post(score));
+        if models {
+            let card = json!({"id": "Qwen/Qwen3-0.6B", "object": "model", "created": 1770000000, "owned_by": "sglang",
+                "root": "Qwen/Qwen3-0.6B", "parent": null, "max_model_len": 40960});
+            let list = Json(json!({"object": "list", "data": [card]}));
+            app = app.route("/v1/models", get(|| async { list }));
+        }
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async { axum::serve(listener, app).await });
+        format!("http://{address}")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_measures_a_server_that_speaks_as_sglang_does() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("sglang.json");
+    let measure = async |url: &str| {
+        let arguments =
+            ["--url", url, "--query-tokens", "40", "--items", "3", "--labels", "4", "--warm-up", "0"];
+        let more = ["--duration", "0.3", "--json", path(&file)];
+        tokio::task::block_in_place(|| run(&[&arguments[..], &more].concat()))
+    };
+    for (models, model) in [(true, "Qwen/Qwen3-0.6B"), (false, "unknown")] {
+        let output = measure(&sglang::serve(models, None).await).await;
+        assert!(output.status.success(), "{}", text(&output));
+        let report = json(&file);
+        let case = &report["cases"][0];
+        assert!(case["requests"].as_u64() > Some(0) && case["errors"] == serde_json::json!({}), "{case}");
+        assert_eq!(report["environment"]["model"], model);
+        assert_eq!(case["cache_misses"], Value::Null, "it does not tell");
+    }
+    for enveloped in [false, true] {
+        let output = measure(&sglang::serve(true, Some(enveloped)).await).await;
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output).contains("400 BadRequestError"), "{}", text(&output));
+    }
+}
+
 #[test]
 fn what_makes_no_sense_is_said_in_one_line() {
     for (arguments, words) in [
