@@ -14,6 +14,11 @@ mod serve;
 #[allow(dead_code)]
 mod statistics;
 
+// So do its.
+#[path = "../examples/bench_score/xplane.rs"]
+#[allow(dead_code)]
+mod xplane;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -82,6 +87,12 @@ fn the_smoke_profile_ends_within_a_minute_and_says_what_it_measured() {
     assert!(report["cold_start"]["load"].as_f64() > Some(0.0));
     let lines = std::fs::read_to_string(&csv).expect("the CSV");
     assert_eq!(lines.lines().count(), 3, "{lines}");
+
+    let events: Vec<Value> = serde_json::from_value(json(&trace)).expect("a list of events");
+    let plugin = events.iter().find(|event| event["name"] == "PJRT plugin").expect("what the plugin offers");
+    let extensions = plugin["args"]["extensions"].as_array().expect("a list");
+    let devices = events.iter().any(|event| event["cat"] == "op");
+    assert_eq!(devices, extensions.contains(&"Profiler".into()), "{plugin}");
 
     let stages = run(&["stages", path(&trace)]);
     assert!(stages.status.success(), "{}", text(&stages));
@@ -234,6 +245,55 @@ async fn it_measures_a_server_that_speaks_as_sglang_does() {
         assert_eq!(output.status.code(), Some(1));
         assert!(text(&output).contains("400 BadRequestError"), "{}", text(&output));
     }
+}
+
+/// A profile of three runs of a loop of six iterations, as XLA records it.
+const JAX: &str = "
+import sys, jax, jax.numpy as jnp
+step = lambda i, x: jnp.tanh(x @ x * 0.01)
+run = jax.jit(lambda x: jax.lax.fori_loop(0, 6, step, x))
+x = jnp.ones((128, 128))
+run(x).block_until_ready()
+with jax.profiler.trace(sys.argv[1]):
+    for _ in range(3):
+        run(x).block_until_ready()
+";
+
+#[test]
+fn a_profile_of_xla_becomes_spans_of_operations_and_layers() {
+    let jax = concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/py-jax");
+    if !Path::new(jax).is_dir() {
+        eprintln!("SKIPPED: no JAX: sh .ci/tools.sh jax fetches it");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut python = Command::new("python3");
+    python.args(["-c", JAX, path(folder.path())]).env("PYTHONPATH", jax).env("PYTHONDONTWRITEBYTECODE", "1");
+    let output = python.env("JAX_PLATFORMS", "cpu").output().expect("python3 starts");
+    assert!(output.status.success(), "{}", text(&output));
+    let runs = std::fs::read_dir(folder.path().join("plugins/profile")).expect("a profile");
+    let run = runs.map(|run| run.expect("a run").path()).next().expect("a run");
+    let mut files = std::fs::read_dir(run).expect("files").map(|file| file.expect("a file").path());
+    let file = files.find(|file| path(file).ends_with(".xplane.pb")).expect("a space");
+    let space = std::fs::read(file).expect("it is readable");
+
+    let events = xplane::trace_events(&space, 0, 6).expect("a space");
+    let of = |category: &str| events.iter().filter(|event| event["cat"] == category).collect::<Vec<_>>();
+    let (layers, operations) = (of("layer"), of("op"));
+    assert_eq!(layers.len(), 18, "{layers:?}");
+    let number = |event: &Value, field: &str| event[field].as_f64().expect("a number");
+    for (i, layer) in layers.iter().enumerate() {
+        assert_eq!(layer["name"], format!("layer {}", i % 6));
+        let (start, end) = (number(layer, "ts"), number(layer, "ts") + number(layer, "dur"));
+        let inside = operations.iter().filter(|op| op["pid"] == layer["pid"]);
+        let inside = inside.filter(|op| (start..end).contains(&number(op, "ts")));
+        assert!(inside.count() >= 2, "the layer contains its operations");
+    }
+    // Microseconds since 1970, as the epoch is 0.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let last = number(layers[17], "ts") / 1e6;
+    assert!((now.as_secs_f64() - 120.0..now.as_secs_f64()).contains(&last), "{last}");
+    assert!(xplane::trace_events(&space, 0, 7).expect("a space").iter().all(|event| event["cat"] != "layer"));
 }
 
 #[test]
