@@ -155,6 +155,30 @@ fn rendered_manifests_are_valid() {
     }
 }
 
+/// The overlay that the runbook tells to write.
+#[test]
+fn the_documented_overlay_renders() {
+    let readme = fs::read_to_string(format!("{ROOT}/examples/tpu/README.md")).expect("the runbook");
+    let (_, rest) = readme.split_once("kustomization.yaml <<'YAML'\n").expect("an overlay");
+    let (overlay, _) = rest.split_once("YAML\n").expect("its end");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let copied =
+        Command::new("cp").arg("-r").arg(format!("{ROOT}/examples/tpu/k8s")).arg(folder.path()).status();
+    assert!(copied.expect("cp starts").success());
+    let mine = folder.path().join("k8s/overlays/mine");
+    fs::create_dir(&mine).expect("a folder");
+    fs::write(mine.join("kustomization.yaml"), overlay).expect("a file");
+    match Command::new("kubectl").arg("kustomize").arg(&mine).output() {
+        Ok(rendered) => {
+            let text = stdout(&rendered);
+            assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
+            assert_eq!(text.matches("image: REGISTRY/IMAGE:TAG").count(), 3, "{text}");
+            assert!(text.contains("LIBTPU: VERSION") && text.contains("DTYPE: bf16"), "{text}");
+        }
+        Err(error) => eprintln!("SKIPPED: kubectl: {error}"),
+    }
+}
+
 /// Runs `upload.sh` on a folder of results whose run ended with status 3.
 fn upload(variables: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().expect("a temporary folder");

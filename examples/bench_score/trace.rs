@@ -9,7 +9,7 @@ use tpu_rpa::runtime::{Plugin, Profiler, RuntimeError};
 use tracing_chrome::{ChromeLayerBuilder, FlushGuard};
 use tracing_subscriber::prelude::*;
 
-use crate::xplane;
+use crate::xplane::{self, Clock};
 
 /// A trace under way: spans of the library and the engine, and what the plugin's own profiler sees of its devices.
 pub(crate) struct Trace {
@@ -23,6 +23,7 @@ pub(crate) struct Trace {
 struct Devices {
     recorder: JoinHandle<Result<Vec<u8>, RuntimeError>>,
     extensions: Vec<String>,
+    started: i64,
     layers: usize,
 }
 
@@ -32,7 +33,7 @@ impl Trace {
         // Before the layer, which would panic.
         fs::File::create(path).with_context(|| path.display().to_string())?;
         let (layer, host) = ChromeLayerBuilder::new().file(path).include_args(true).build();
-        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64);
+        let epoch = now();
         let own = tracing_subscriber::filter::filter_fn(|meta| {
             meta.target().starts_with("tpu_rpa") || meta.target().starts_with("bench_score")
         });
@@ -43,13 +44,14 @@ impl Trace {
     /// Records the plugin's devices from now on for `time`, on the first call; `layers` is the model's number of them.
     pub(crate) fn record_devices(&mut self, plugin: Plugin, layers: usize, time: Duration) {
         self.devices.get_or_insert_with(|| {
+            let started = now();
             let recorder = std::thread::spawn(move || {
                 let profiler = Profiler::start(&plugin)?;
                 std::thread::sleep(time);
                 profiler.stop()
             });
             let extensions = plugin.extensions().iter().map(ToString::to_string).collect();
-            Devices { recorder, extensions, layers }
+            Devices { recorder, extensions, started, layers }
         });
     }
 
@@ -57,12 +59,13 @@ impl Trace {
     pub(crate) fn finish(self) -> Result<()> {
         drop(self.host);
         let Some(devices) = self.devices else { return Ok(()) };
+        let clock = Clock { epoch: self.epoch, started: devices.started };
         let mut event = json!({"ph": "i", "s": "g", "pid": 1, "tid": 0, "ts": 0,
             "name": "PJRT plugin", "args": {"extensions": devices.extensions}});
         let mut events = Vec::new();
         match devices.recorder.join() {
             Ok(Ok(space)) => {
-                events = xplane::trace_events(&space, self.epoch, devices.layers)?;
+                events = xplane::trace_events(&space, clock, devices.layers)?;
                 let folder = PathBuf::from(format!("{}.xprof", self.path.display()));
                 write_xprof(&folder, &space)?;
                 eprintln!("{}: for `xprof --logdir`", folder.display());
@@ -81,6 +84,11 @@ impl Trace {
         let text = serde_json::to_string(&all).with_context(name)?;
         fs::write(&self.path, text).with_context(name)
     }
+}
+
+/// Nanoseconds since 1970.
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64)
 }
 
 /// The layout in which XProf and TensorBoard look for profiles: `plugins/profile/RUN/HOST.xplane.pb`.

@@ -69,10 +69,28 @@ struct Span {
     end: i64,
 }
 
-/// The trace events of a serialized space: a process a plane, a thread a line. Times are microseconds since `epoch`,
-/// which is in nanoseconds since 1970. A loop of `layers` iterations is the model's, one iteration a layer: each gets a
+/// How the times of a trace and of a profile belong together, in nanoseconds since 1970.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    /// When the trace's times begin.
+    pub(crate) epoch: i64,
+    /// When the profiler was started.
+    pub(crate) started: i64,
+}
+
+impl Clock {
+    /// Nanoseconds from the trace's beginning to a line's timestamp: a profiler's is a date, one that XLA has
+    /// post-processed is the time since the profiler's start.
+    fn offset(self, timestamp: i64) -> i64 {
+        const YEAR_2000: i64 = 946_684_800_000_000_000;
+        if timestamp < YEAR_2000 { self.started + timestamp - self.epoch } else { timestamp - self.epoch }
+    }
+}
+
+/// The trace events of a serialized space: a process a plane, a thread a line. Times are microseconds since the
+/// trace's epoch. A loop of `layers` iterations is the model's, one iteration a layer: each gets a
 /// span of its own in a thread beside.
-pub(crate) fn trace_events(space: &[u8], epoch: i64, layers: usize) -> Result<Vec<Value>> {
+pub(crate) fn trace_events(space: &[u8], clock: Clock, layers: usize) -> Result<Vec<Value>> {
     let space = XSpace::decode(space).context("the device profile is no XSpace")?;
     let mut events = Vec::new();
     let words = space.errors.iter().map(|text| ("error", text));
@@ -82,13 +100,13 @@ pub(crate) fn trace_events(space: &[u8], epoch: i64, layers: usize) -> Result<Ve
     }
     for (at, plane) in space.planes.iter().enumerate() {
         // The host's spans are process 1.
-        plane.write(at + 2, epoch, layers, &mut events);
+        plane.write(at + 2, clock, layers, &mut events);
     }
     Ok(events)
 }
 
 impl XPlane {
-    fn write(&self, pid: usize, epoch: i64, layers: usize, events: &mut Vec<Value>) {
+    fn write(&self, pid: usize, clock: Clock, layers: usize, events: &mut Vec<Value>) {
         let name = |kind: &'static str, tid: usize, name: &str| json!({"ph": "M", "name": kind, "pid": pid, "tid": tid, "args": {"name": name}});
         if self.lines.iter().all(|line| line.events.is_empty()) {
             return;
@@ -97,7 +115,7 @@ impl XPlane {
         for (at, line) in self.lines.iter().enumerate() {
             let title = if line.display_name.is_empty() { &line.name } else { &line.display_name };
             let spans = line.spans();
-            let time = |ps: i64| (line.timestamp_ns - epoch) as f64 / 1e3 + ps as f64 / 1e6;
+            let time = |ps: i64| clock.offset(line.timestamp_ns) as f64 / 1e3 + ps as f64 / 1e6;
             let event = |tid: usize, category: &str, label: &str, span: &Span| {
                 let (ts, dur) = (time(span.start), (span.end - span.start) as f64 / 1e6);
                 json!({"ph": "X", "cat": category, "name": label, "pid": pid, "tid": tid, "ts": ts, "dur": dur})
@@ -169,6 +187,14 @@ fn loop_iterations(spans: &[Span], count: usize, is_loop: impl Fn(i64) -> bool) 
 mod tests {
     use super::*;
 
+    const EPOCH: i64 = 1_800_000_000_000_000_000;
+    const CLOCK: Clock = Clock { epoch: EPOCH, started: EPOCH + 7 };
+
+    #[test]
+    fn timestamps_are_dates_or_since_the_start() {
+        assert_eq!((CLOCK.offset(EPOCH + 9), CLOCK.offset(9)), (9, 16));
+    }
+
     fn span(kind: i64, start: i64, end: i64) -> Span {
         Span { kind, start, end }
     }
@@ -194,7 +220,7 @@ mod tests {
         let event = |metadata_id, offset_ps, duration_ps| XEvent { metadata_id, offset_ps, duration_ps };
         let line = XLine {
             name: "XLA Ops".into(),
-            timestamp_ns: 5_000_000,
+            timestamp_ns: EPOCH + 1_000_000,
             events: vec![event(2, Some(3_000_000), 500_000), event(1, None, 9)],
             ..XLine::default()
         };
@@ -205,13 +231,13 @@ mod tests {
             warnings: vec!["w".into()],
             ..XSpace::default()
         };
-        let events = trace_events(&space.encode_to_vec(), 4_000_000, 3).expect("a space");
+        let events = trace_events(&space.encode_to_vec(), CLOCK, 3).expect("a space");
         let dot = events.iter().find(|event| event["name"] == "dot.1").expect("the operation");
         // 1 ms from the epoch to the line, 3 µs to the event.
         assert_eq!((dot["ts"].as_f64(), dot["dur"].as_f64()), (Some(1003.0), Some(0.5)));
         assert_eq!(events.iter().filter(|event| event["ph"] == "X").count(), 1);
         assert!(events.iter().any(|event| event["args"]["name"] == "/device:TPU:0"));
         assert!(events.iter().any(|event| event["name"] == "profiler warning: w"));
-        assert!(trace_events(b"no protobuf", 0, 1).is_err());
+        assert!(trace_events(b"no protobuf", CLOCK, 1).is_err());
     }
 }

@@ -181,7 +181,9 @@ impl Server {
             let rest = line.strip_prefix(name).unwrap_or("#");
             (rest.starts_with('{') || rest.starts_with(' ')) && rest.contains(labels)
         });
-        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        samples
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .fold(0.0, |sum, sample| sum + sample)
     }
 
     /// Waits until a metric has a value.
