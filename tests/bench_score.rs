@@ -19,6 +19,7 @@ mod statistics;
 #[allow(dead_code)]
 mod xplane;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -93,6 +94,23 @@ fn the_smoke_profile_ends_within_a_minute_and_says_what_it_measured() {
     let extensions = plugin["args"]["extensions"].as_array().expect("a list");
     let devices = events.iter().any(|event| event["cat"] == "op");
     assert_eq!(devices, extensions.contains(&"Profiler".into()), "{plugin}");
+
+    let ends = |phase: &str| {
+        let of_requests = events.iter().filter(|e| e["cat"] == "request" && e["ph"] == phase);
+        of_requests.map(|e| e["id"].as_str().expect("an id")).collect::<BTreeSet<_>>()
+    };
+    let measured: u64 =
+        report["cases"].as_array().expect("cases").iter().filter_map(|case| case["requests"].as_u64()).sum();
+    assert!(ends("b").len() as u64 > measured, "warm-up and cold start are traced too");
+    assert_eq!(ends("b"), ends("e"), "every request ends");
+    let passes = events.iter().filter(|e| e["name"] == "pass" && e["ph"] == "B");
+    let named: BTreeSet<String> = passes
+        .flat_map(|e| {
+            serde_json::from_str::<Vec<u64>>(e["args"]["requests"].as_str().expect("a list")).expect("ids")
+        })
+        .map(|id| id.to_string())
+        .collect();
+    assert!(named.iter().map(String::as_str).eq(ends("b")), "every request takes part in passes");
 
     let stages = run(&["stages", path(&trace)]);
     assert!(stages.status.success(), "{}", text(&stages));

@@ -58,15 +58,29 @@ impl Trace {
     /// Writes it. The devices' part also goes, unchanged, to a folder that XProf opens: `path` with `.xprof` behind.
     pub(crate) fn finish(self) -> Result<()> {
         drop(self.host);
-        let Some(devices) = self.devices else { return Ok(()) };
-        let clock = Clock { epoch: self.epoch, started: devices.started };
+        let name = || self.path.display().to_string();
+        let text = fs::read_to_string(&self.path).with_context(name)?;
+        let mut all: Vec<Value> = serde_json::from_str(&text).with_context(name)?;
+        all.append(&mut requests(&all));
+        if let Some(devices) = self.devices {
+            all.append(&mut devices.finish(self.epoch, &self.path)?);
+        }
+        let text = serde_json::to_string(&all).with_context(name)?;
+        fs::write(&self.path, text).with_context(name)
+    }
+}
+
+impl Devices {
+    /// Its events.
+    fn finish(self, epoch: i64, path: &Path) -> Result<Vec<Value>> {
+        let clock = Clock { epoch, started: self.started };
         let mut event = json!({"ph": "i", "s": "g", "pid": 1, "tid": 0, "ts": 0,
-            "name": "PJRT plugin", "args": {"extensions": devices.extensions}});
+            "name": "PJRT plugin", "args": {"extensions": self.extensions}});
         let mut events = Vec::new();
-        match devices.recorder.join() {
+        match self.recorder.join() {
             Ok(Ok(space)) => {
-                events = xplane::trace_events(&space, clock, devices.layers)?;
-                let folder = PathBuf::from(format!("{}.xprof", self.path.display()));
+                events = xplane::trace_events(&space, clock, self.layers)?;
+                let folder = PathBuf::from(format!("{}.xprof", path.display()));
                 write_xprof(&folder, &space)?;
                 eprintln!("{}: for `xprof --logdir`", folder.display());
             }
@@ -76,14 +90,26 @@ impl Trace {
             }
             Err(_) => anyhow::bail!("the thread that recorded the devices failed"),
         }
-        let name = || self.path.display().to_string();
-        let text = fs::read_to_string(&self.path).with_context(name)?;
-        let mut all: Vec<Value> = serde_json::from_str(&text).with_context(name)?;
-        all.push(event);
-        all.append(&mut events);
-        let text = serde_json::to_string(&all).with_context(name)?;
-        fs::write(&self.path, text).with_context(name)
+        events.push(event);
+        Ok(events)
     }
+}
+
+/// A span for each request, from its submission to its end: passes name the requests that take part in them.
+fn requests(events: &[Value]) -> Vec<Value> {
+    let mut spans = Vec::new();
+    for event in events {
+        let Some(request) = event["args"]["request"].as_str() else { continue };
+        let phase = match event["args"]["message"].as_str() {
+            Some("submitted") => "b",
+            Some("finished" | "cancelled") => "e",
+            _ => continue,
+        };
+        spans
+            .push(json!({"ph": phase, "cat": "request", "id": request, "name": format!("request {request}"),
+            "pid": 1, "tid": 0, "ts": event["ts"], "args": event["args"]}));
+    }
+    spans
 }
 
 /// Nanoseconds since 1970.
