@@ -35,8 +35,37 @@ impl Profiler {
     /// # Errors
     /// The plugin's words.
     pub fn stop(self) -> Result<Vec<u8>, RuntimeError> {
-        self.raw.stop()
+        let mut space = self.raw.stop()?;
+        space.truncate(message_len(&space));
+        Ok(space)
     }
+}
+
+/// Bytes of the message at the start of `bytes`: XLA's plugins append a zero (`plugin_tracer_impl.cc` allocates one byte
+/// more than the message has and returns that size), which no reader takes for a field. All of them where the fields,
+/// which are texts and messages in an XSpace, are not readable.
+fn message_len(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(&tag) = bytes.get(at) {
+        if tag == 0 {
+            return at;
+        }
+        let (mut len, mut shift) = (0usize, 0);
+        loop {
+            at += 1;
+            let Some(&byte) = bytes.get(at) else { return bytes.len() };
+            len |= usize::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
+            shift += 7;
+            if byte < 0x80 {
+                break;
+            }
+        }
+        if tag & 7 != 2 || tag >= 0x80 {
+            return bytes.len();
+        }
+        at = (at + 1).saturating_add(len);
+    }
+    bytes.len()
 }
 
 impl fmt::Debug for Profiler {
@@ -93,6 +122,28 @@ impl fmt::Display for Extension {
         match self.name() {
             Some(name) => f.write_str(name),
             None => write!(f, "type {}", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::message_len;
+
+    #[test]
+    fn a_zero_behind_the_message_is_no_part_of_it() {
+        // A field 1 of three bytes that ends in a zero, and a field 2 of 130.
+        let mut message = vec![0x0a, 3, 1, 2, 0, 0x12, 0x82, 1];
+        message.extend([7; 129]);
+        message.push(0);
+        let len = message.len();
+        assert_eq!(message_len(&message), len);
+        message.push(0);
+        assert_eq!(message_len(&message), len);
+        assert_eq!((message_len(&[]), message_len(&[0])), (0, 0));
+        // What is no such message is left as it is.
+        for bytes in [&[0x0a, 9, 1][..], &[0x08, 5, 0], &[0x0a], &[0xff; 30]] {
+            assert_eq!(message_len(bytes), bytes.len(), "{bytes:?}");
         }
     }
 }
