@@ -135,7 +135,9 @@ impl XPlane {
 
     fn label(&self, kind: i64) -> &str {
         let Some(metadata) = self.event_metadata.get(&kind) else { return "unnamed" };
-        if metadata.display_name.is_empty() { &metadata.name } else { &metadata.display_name }
+        let label = if metadata.display_name.is_empty() { &metadata.name } else { &metadata.display_name };
+        // HLO text begins with the value's name.
+        label.strip_prefix('%').unwrap_or(label)
     }
 }
 
