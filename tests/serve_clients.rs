@@ -77,6 +77,9 @@ async fn no_drawn_request_gets_anything_but_what_is_documented() {
     }
     let (all, good, failed) = (count("").await, count("\"200\"").await, count("\"500\"").await);
     println!("{all} requests: {good} scored, {failed} failed");
+    for status in ["400", "408", "413", "422", "429"] {
+        println!("{status}: {}", count(&format!("\"{status}\"")).await);
+    }
     assert!(good > 0.0 && failed == 0.0, "{good} scored, {failed} failed");
     server.ended().await;
 }

@@ -275,6 +275,31 @@ async fn slow_and_oversized_clients_are_sent_away() {
     server.ended().await;
 }
 
+/// A client that asks for more than fits into socket buffers and reads nothing: the one place for connections has to
+/// come free.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_reads_nothing_is_sent_away() {
+    let write_time = Duration::from_millis(300);
+    let server = Server::start(Options { connections: 1, write_time, ..Options::default() }).await;
+    let items = vec![json!([3]); 1000];
+    let body = with(json!({"items": items, "label_token_ids": (0..20).collect::<Vec<i32>>()}));
+    let request =
+        format!("POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let mut stream = TcpStream::connect(server.address).expect("a connection");
+    let greedy = tokio::task::spawn_blocking(move || {
+        stream.set_write_timeout(Some(Duration::from_secs(1))).expect("a timeout");
+        // Responses of 200 kB each; the server stops reading requests once it cannot write.
+        (0..100).take_while(|_| stream.write_all(request.as_bytes()).is_ok()).count();
+        stream
+    });
+    let good = tokio::time::timeout(Duration::from_secs(15), server.post(with(json!({})))).await;
+    assert_eq!(good.expect("a place within the time").0, 200);
+    let answered = server.metric("tpu_rpa_requests_total", "status=\"200\"").await;
+    assert!((2.0..100.0).contains(&answered), "the greedy client was cut off half-way: {answered}");
+    drop(greedy.await.expect("no panic"));
+    server.ended().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_whose_client_left_takes_no_further_pass() {
     let server = Server::start(Options::default()).await;

@@ -1,6 +1,8 @@
 //! The TPU runbooks without a TPU: what the script would do, what it does when a step fails, what the manifests say.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -110,7 +112,8 @@ fn tool(arguments: &[&str]) -> Option<Output> {
 
 #[test]
 fn shellcheck_finds_nothing() {
-    let scripts = ["shellcheck", "examples/tpu/run.sh", "examples/tpu/on_device.sh"];
+    let scripts =
+        ["shellcheck", "examples/tpu/run.sh", "examples/tpu/on_device.sh", "examples/tpu/k8s/base/upload.sh"];
     if let Some(output) = tool(&scripts) {
         assert!(output.status.success(), "{}", stdout(&output));
     }
@@ -133,6 +136,11 @@ fn rendered_manifests_are_valid() {
         let limit = chips.map(|chips| format!("google.com/tpu: \"{chips}\""));
         assert_eq!(text.matches("google.com/tpu: ").count(), chips.map_or(0, |_| 2), "{text}");
         assert!(limit.is_none_or(|limit| text.contains(&limit)), "{text}");
+        let at = |name: &str| text.find(&format!("        name: {name}\n")).expect("a container");
+        assert!(
+            at("upload") < at("check") && at("check") < at("bench"),
+            "the check runs before the bench: {text}"
+        );
         let file = folder.path().join(format!("{overlay}.yaml"));
         fs::write(&file, &text).expect("a file");
         let file = file.to_str().expect("a path in UTF-8");
@@ -145,4 +153,134 @@ fn rendered_manifests_are_valid() {
             assert!(!output.status.success(), "{}", stdout(&output));
         }
     }
+}
+
+/// The overlay that the runbook tells to write.
+#[test]
+fn the_documented_overlay_renders() {
+    let readme = fs::read_to_string(format!("{ROOT}/examples/tpu/README.md")).expect("the runbook");
+    let (_, rest) = readme.split_once("kustomization.yaml <<'YAML'\n").expect("an overlay");
+    let (overlay, _) = rest.split_once("YAML\n").expect("its end");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let copied =
+        Command::new("cp").arg("-r").arg(format!("{ROOT}/examples/tpu/k8s")).arg(folder.path()).status();
+    assert!(copied.expect("cp starts").success());
+    let mine = folder.path().join("k8s/overlays/mine");
+    fs::create_dir(&mine).expect("a folder");
+    fs::write(mine.join("kustomization.yaml"), overlay).expect("a file");
+    match Command::new("kubectl").arg("kustomize").arg(&mine).output() {
+        Ok(rendered) => {
+            let text = stdout(&rendered);
+            assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
+            assert_eq!(text.matches("image: REGISTRY/IMAGE:TAG").count(), 3, "{text}");
+            assert!(text.contains("LIBTPU: VERSION") && text.contains("DTYPE: bf16"), "{text}");
+        }
+        Err(error) => eprintln!("SKIPPED: kubectl: {error}"),
+    }
+}
+
+/// Runs `upload.sh` on a folder of results whose run ended with status 3.
+fn upload(variables: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("status"), "3\n").expect("a file");
+    fs::write(folder.path().join("bench_score.json"), "{}").expect("a file");
+    let output = Command::new("sh")
+        .arg(format!("{ROOT}/examples/tpu/k8s/base/upload.sh"))
+        .args(arguments)
+        .env_remove("UPLOAD_URL")
+        .env_remove("UPLOAD_COMMAND")
+        .env("NO_PROXY", "*")
+        .env("RESULTS", folder.path())
+        .envs(variables.iter().copied())
+        .output()
+        .expect("sh starts");
+    (output.status.code(), stdout(&output) + &String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn results_are_uploaded_by_url_or_command() {
+    // A server that takes one PUT and hands its body on.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/results?signature=s", listener.local_addr().expect("an address"));
+    let server = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("a connection");
+        let mut reader = BufReader::new(stream);
+        let (mut line, mut length) = (String::new(), 0);
+        reader.read_line(&mut line).expect("a request line");
+        let request = line.clone();
+        while line.trim() != "" {
+            line.clear();
+            reader.read_line(&mut line).expect("a header");
+            let lower = line.to_ascii_lowercase();
+            if let Some(value) = lower.strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a length");
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).expect("the body");
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        reader.into_inner().write_all(answer).expect("an answer");
+        (request, body)
+    });
+    let (status, text) = upload(&[("UPLOAD_URL", &url)], &[]);
+    assert_eq!(status, Some(3), "the run's status, after the upload: {text}");
+    let (request, body) = server.join().expect("no panic");
+    assert!(request.starts_with("PUT /results?signature=s HTTP/1.1"), "{request}");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let archive = folder.path().join("results.tar.gz");
+    fs::write(&archive, body).expect("a file");
+    let listed = Command::new("tar").arg("-tzf").arg(&archive).output().expect("tar starts");
+    assert!(stdout(&listed).contains("./bench_score.json"), "{listed:?}");
+
+    let copy = folder.path().join("copy");
+    let command = format!("cp -r \"$RESULTS\" {}", copy.display());
+    assert_eq!(upload(&[("UPLOAD_COMMAND", &command)], &[]).0, Some(3));
+    assert!(copy.join("bench_score.json").is_file());
+
+    // A failed upload is not hidden by the status of the run.
+    assert_eq!(upload(&[("UPLOAD_COMMAND", "exit 9")], &[]).0, Some(9));
+    assert_eq!(upload(&[("UPLOAD_COMMAND", "exit 9")], &["--check"]).0, Some(0), "the check uploads nothing");
+    let both = [("UPLOAD_COMMAND", "true"), ("UPLOAD_URL", "http://127.0.0.1:9")];
+    for variables in [&[][..], &both] {
+        assert_eq!(upload(variables, &["--check"]).0, Some(2));
+    }
+}
+
+/// No daemon builds the image here: what can be read off the file.
+#[test]
+fn the_image_is_pinned_complete_and_not_roots() {
+    let file = fs::read_to_string(format!("{ROOT}/examples/tpu/Dockerfile")).expect("the file");
+    let file = file.replace("\\\n", " ");
+    let instructions: Vec<(&str, &str)> = file
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| line.split_once(' ').expect("an instruction and its words"))
+        .collect();
+    let known = ["ARG", "FROM", "RUN", "ENV", "USER", "WORKDIR", "COPY", "CMD"];
+    for (instruction, words) in &instructions {
+        assert!(known.contains(instruction), "{instruction} {words}");
+    }
+    let all = |name: &str| -> Vec<&str> {
+        instructions.iter().filter(|(instruction, _)| *instruction == name).map(|(_, words)| *words).collect()
+    };
+    let base = all("ARG")[0].strip_prefix("BASE=").expect("the base image");
+    let (_, tag) = base.split_once(':').expect("a tag");
+    assert!(tag.starts_with(|digit: char| digit.is_ascii_digit()), "{tag}");
+    assert_eq!(all("FROM"), ["${BASE}"]);
+    // The user and the folders that the Job counts on.
+    let job = fs::read_to_string(format!("{ROOT}/examples/tpu/k8s/base/job.yaml")).expect("the Job");
+    assert_eq!(all("USER"), ["1000:1000"]);
+    assert!(job.contains("runAsUser: 1000") && job.contains("workingDir: /src"));
+    assert_eq!(all("WORKDIR"), ["/src"]);
+    // What on_device.sh and upload.sh call.
+    for package in ["curl", "gcc", "make", "python3", "python3-pip"] {
+        assert!(all("RUN")[0].split_whitespace().any(|word| word == package), "{package}");
+    }
+    let manifest = fs::read_to_string(format!("{ROOT}/Cargo.toml")).expect("the manifest");
+    let wanted = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).expect("a version");
+    let number = |text: &str| -> u32 {
+        text.trim_matches('"').split('.').nth(1).and_then(|n| n.split('-').next()?.parse().ok()).expect("1.N")
+    };
+    assert!(number(tag) >= number(wanted), "{tag} is older than {wanted}");
 }

@@ -100,18 +100,22 @@ pub(crate) struct BenchArgs {
     /// Percent
     #[arg(long, value_name = "P", default_value_t = 10.0)]
     pub(crate) regression_threshold: f64,
-    /// Writes a trace of the engine in this process, for ui.perfetto.dev
+    /// Writes a trace of the engine in this process, for ui.perfetto.dev; where the plugin has a profiler, with the
+    /// operations and layers on its devices, which also go to FILE.xprof for XProf
     #[arg(long, value_name = "FILE", conflicts_with = "url")]
     pub(crate) trace: Option<PathBuf>,
+    /// Seconds of the first case for which --trace records devices
+    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    trace_seconds: f64,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Profile {
-    /// Seconds: does it work, and is it as fast as it was
+    /// Half a minute on two CPU cores: does it work, and is it as fast as it was
     Smoke,
-    /// Minutes: a query of 500 tokens and 64 items
+    /// Three minutes on two CPU cores: a query of 500 tokens and 64 items, new and repeated, and many clients
     Standard,
-    /// Longer: also large queries, many items, and random arrivals
+    /// Ten minutes on two CPU cores: also 2000 tokens and 500 items, 100 labels, and random arrivals
     Full,
 }
 
@@ -157,9 +161,16 @@ impl BenchArgs {
                 ensure!(rps > 0.0 && rps <= 1e6, "--rps is {rps}; it must be in 0..=1000000 and not 0");
             }
         }
+        let seconds = self.trace_seconds;
+        ensure!((0.0..=600.0).contains(&seconds), "--trace-seconds is {seconds}; it must be from 0 to 600");
         let threshold = self.regression_threshold;
         ensure!(threshold > 0.0, "--regression-threshold is {threshold}; it must be positive");
         Ok(workloads)
+    }
+
+    /// For how long a trace records devices.
+    pub(crate) fn trace_time(&self) -> Duration {
+        Duration::from_secs_f64(self.trace_seconds)
     }
 
     fn changes_workload(&self) -> bool {

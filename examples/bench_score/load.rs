@@ -44,9 +44,12 @@ pub(crate) async fn run(target: &Target, workload: &Workload, phase: Phase) -> R
     if run.warm_up {
         run.bursts().await;
     }
-    match workload.rps {
-        None => run.closed().await,
-        Some(rps) => run.open(rps).await?,
+    // Bursts of slow requests are warm-up enough.
+    if !run.warm_up || run.start.elapsed() < length {
+        match workload.rps {
+            None => run.closed().await,
+            Some(rps) => run.open(rps).await?,
+        }
     }
     let mut outcome = run.outcome.into_inner();
     outcome.elapsed = run.start.elapsed();
@@ -64,10 +67,10 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// One request, then two at once, and so on: batches of every size that the load may make, so that their programs
-    /// are there before it is measured.
+    /// One request, then two at once, then four and eight: batches of the sizes that the load may make, so that their
+    /// programs are there before it is measured.
     async fn bursts(&self) {
-        for size in 1..=self.workload.concurrency.min(8) {
+        for size in [1, 2, 4, 8].into_iter().filter(|&size| size <= self.workload.concurrency) {
             join((0..size).map(|_| self.send(Instant::now()))).await;
         }
     }

@@ -16,7 +16,9 @@ mod report;
 mod stages;
 mod statistics;
 mod target;
+mod trace;
 mod workload;
+mod xplane;
 
 #[path = "../engine/mod.rs"]
 mod engine;
@@ -29,6 +31,7 @@ use clap::Parser;
 use args::{Args, BenchArgs, Command};
 use report::{Case, Report};
 use target::Target;
+use trace::Trace;
 
 /// Exit code where a baseline is missed.
 const REGRESSION: u8 = 2;
@@ -49,8 +52,8 @@ fn main() -> ExitCode {
 fn bench(args: &BenchArgs) -> Result<ExitCode> {
     // Read first: a bad file should not cost a run.
     let baseline = args.baseline.as_deref().map(Report::read).transpose()?;
-    let _trace = args.trace.as_deref().map(stages::record).transpose()?;
     let workloads = args.workloads()?;
+    let mut trace = args.trace.as_deref().map(Trace::begin).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -65,6 +68,9 @@ fn bench(args: &BenchArgs) -> Result<ExitCode> {
             let misses = target.cache_misses().await;
             let warm_up = load::run(&target, workload, load::Phase::WarmUp).await?;
             let warm = target.cache_misses().await;
+            if let (Some(trace), Target::Process { plugin, layers, .. }) = (&mut trace, &target) {
+                trace.record_devices(*plugin, *layers, args.trace_time());
+            }
             let measured = load::run(&target, workload, load::Phase::Measured).await?;
             let end = target.cache_misses().await;
             let missed = |from: Option<u64>, to: Option<u64>| Some(to?.saturating_sub(from?));
@@ -73,6 +79,9 @@ fn bench(args: &BenchArgs) -> Result<ExitCode> {
         target.close().await;
         anyhow::Ok(Report { schema: report::SCHEMA, environment, cold_start, cases })
     })?;
+    if let Some(trace) = trace {
+        trace.finish()?;
+    }
     println!("{}", report.table());
     if let Some(path) = &args.json {
         report.write_json(path)?;

@@ -6,21 +6,6 @@ use anyhow::{Context, Result};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use serde::Deserialize;
-use tracing_chrome::{ChromeLayerBuilder, FlushGuard};
-use tracing_subscriber::prelude::*;
-
-/// Writes spans of the library and the engine to `path` until the guard is dropped, in the Chrome trace format, which
-/// ui.perfetto.dev opens.
-pub(crate) fn record(path: &Path) -> Result<FlushGuard> {
-    // Before the layer, which would panic.
-    fs::File::create(path).with_context(|| path.display().to_string())?;
-    let (layer, guard) = ChromeLayerBuilder::new().file(path).include_args(true).build();
-    let own = tracing_subscriber::filter::filter_fn(|meta| {
-        meta.target().starts_with("tpu_rpa") || meta.target().starts_with("bench_score")
-    });
-    tracing_subscriber::registry().with(layer.with_filter(own)).init();
-    Ok(guard)
-}
 
 #[derive(Deserialize)]
 struct Event {
@@ -29,6 +14,11 @@ struct Event {
     name: String,
     #[serde(default)]
     ts: f64,
+    #[serde(default)]
+    dur: f64,
+    /// `op` or `layer` for spans of devices.
+    #[serde(default)]
+    cat: String,
     #[serde(default)]
     tid: u64,
 }
@@ -41,12 +31,17 @@ struct Stage {
     own: f64,
 }
 
-/// Prints how the time of all passes divides over stages.
+/// Rows of the table of operations on devices.
+const OPERATIONS: usize = 15;
+
+/// Prints how the time of all passes divides over stages, and what took the most of it on devices where a profiler saw
+/// them.
 pub(crate) fn run(trace: &Path) -> Result<()> {
     let text = fs::read_to_string(trace).with_context(|| trace.display().to_string())?;
     let events: Vec<Event> = serde_json::from_str(&text).with_context(|| trace.display().to_string())?;
     let mut open: HashMap<u64, Vec<(String, f64, f64)>> = HashMap::new();
     let mut stages: BTreeMap<String, Stage> = BTreeMap::new();
+    let mut devices: BTreeMap<String, (usize, f64)> = BTreeMap::new();
     for event in events {
         let stack = open.entry(event.tid).or_default();
         match event.ph.as_str() {
@@ -61,6 +56,11 @@ pub(crate) fn run(trace: &Path) -> Result<()> {
                 stage.count += 1;
                 stage.total += time;
                 stage.own += time - inner;
+            }
+            "X" if event.cat == "op" || event.cat == "layer" => {
+                let (count, total) = devices.entry(event.name).or_default();
+                *count += 1;
+                *total += event.dur;
             }
             _ => {}
         }
@@ -80,6 +80,18 @@ pub(crate) fn run(trace: &Path) -> Result<()> {
             format!("{:.2}", stage.own / 1e3),
             format!("{share:.1} %"),
         ]);
+    }
+    println!("{table}");
+    if devices.is_empty() {
+        return Ok(());
+    }
+    let mut rows: Vec<_> = devices.into_iter().collect();
+    rows.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table.set_header(["on devices, inner spans included", "times", "total ms"]);
+    for (name, (count, total)) in rows.into_iter().take(OPERATIONS) {
+        table.add_row([name, count.to_string(), format!("{:.3}", total / 1e3)]);
     }
     println!("{table}");
     Ok(())

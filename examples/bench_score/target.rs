@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tpu_rpa::runtime::Plugin;
 use tpu_rpa::score::{ScoreRequest, Scorer};
 
 use crate::args::BenchArgs;
@@ -24,8 +25,20 @@ pub(crate) struct ColdStart {
 
 /// What is measured.
 pub(crate) enum Target {
-    Process { dispatcher: Dispatcher, device: JoinHandle<()>, misses: Arc<AtomicU64>, about: Value },
-    Server { client: reqwest::Client, url: String, model: Option<String> },
+    Process {
+        dispatcher: Dispatcher,
+        device: JoinHandle<()>,
+        misses: Arc<AtomicU64>,
+        about: Value,
+        plugin: Plugin,
+        /// Of the model.
+        layers: usize,
+    },
+    Server {
+        client: reqwest::Client,
+        url: String,
+        model: Option<String>,
+    },
 }
 
 impl Target {
@@ -51,6 +64,7 @@ impl Target {
         scorer.set_token_budget(args.model.token_budget);
         scorer.set_prefix_reuse(true);
         let about = scorer.engine().about();
+        let (plugin, layers) = (scorer.engine().plugin(), scorer.engine().config().layers);
         let misses = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&misses);
         let on_pass = move |scorer: &Scorer<Llama>, _| {
@@ -58,7 +72,7 @@ impl Target {
             counter.store(stats.compiles + stats.disk_hits, Ordering::Relaxed);
         };
         let (dispatcher, device) = Dispatcher::start(scorer, 1 << 16, on_pass).context("device thread")?;
-        Ok(Target::Process { dispatcher, device, misses, about })
+        Ok(Target::Process { dispatcher, device, misses, about, plugin, layers })
     }
 
     async fn server(url: &str) -> Result<Self> {
@@ -83,23 +97,31 @@ impl Target {
                 Err(other) => Err(other.to_string()),
             },
             Target::Server { client, url, model } => {
-                let body = json!({
-                    "model": model,
+                let mut body = json!({
                     "query": request.query,
                     "items": request.items,
                     "label_token_ids": request.label_token_ids,
                     "apply_softmax": request.apply_softmax,
                     "item_first": request.item_first,
                 });
+                // Left out where the server names none: null is no name to SGLang.
+                if let Some(model) = model {
+                    body["model"] = json!(model);
+                }
                 let sent = client.post(format!("{url}/v1/score")).json(&body).send().await;
                 let response = sent.map_err(|error| kind(&error))?;
                 let status = response.status();
                 let body: Value = response.json().await.map_err(|error| kind(&error))?;
-                if status.is_success() {
-                    let items = body["scores"].as_array().map_or(0, Vec::len);
-                    return if items == request.items.len() { Ok(()) } else { Err("no_scores".into()) };
+                if !status.is_success() {
+                    return Err(error_code(status.as_u16(), &body));
                 }
-                Err(body["error"]["code"].as_str().map_or_else(|| status.as_u16().to_string(), str::to_owned))
+                let labels = request.label_token_ids.len();
+                let scores = body["scores"].as_array().map_or(&[][..], Vec::as_slice);
+                let whole = |item: &Value| {
+                    item.as_array().is_some_and(|l| l.len() == labels && l.iter().all(Value::is_number))
+                };
+                let complete = scores.len() == request.items.len() && scores.iter().all(whole);
+                if complete { Ok(()) } else { Err("no_scores".into()) }
             }
         }
     }
@@ -132,6 +154,17 @@ impl Target {
             drop(dispatcher);
             tokio::task::spawn_blocking(move || device.join()).await.ok();
         }
+    }
+}
+
+/// What an error response is counted as: the code of this crate's server; or status and type, of SGLang, whose code is
+/// the status, in an envelope or (older versions) without one.
+fn error_code(status: u16, body: &Value) -> String {
+    let error = body.get("error").filter(|error| error.is_object()).unwrap_or(body);
+    match (error["code"].as_str(), error["type"].as_str()) {
+        (Some(code), _) => code.to_owned(),
+        (None, Some(kind)) => format!("{status} {kind}"),
+        (None, None) => status.to_string(),
     }
 }
 

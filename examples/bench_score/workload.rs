@@ -61,12 +61,16 @@ impl Workload {
     }
 
     pub(crate) fn standard() -> Vec<Workload> {
-        let base = Workload { warm_up: Duration::from_secs(20), ..Workload::default() };
+        let base = Workload {
+            duration: Duration::from_secs(15),
+            warm_up: Duration::from_secs(5),
+            ..Workload::default()
+        };
         let name = |name: &str| name.to_owned();
         vec![
             Workload { name: name("new-query"), ..base.clone() },
             Workload { name: name("same-query"), same_query: true, ..base.clone() },
-            Workload { name: name("new-query-4"), concurrency: 4, ..base.clone() },
+            Workload { name: name("new-query-4"), items: 16, concurrency: 4, ..base.clone() },
             Workload { name: name("small-16"), query_tokens: 50, items: 8, concurrency: 16, ..base },
         ]
     }
@@ -74,8 +78,8 @@ impl Workload {
     pub(crate) fn full() -> Vec<Workload> {
         let mut cases = Workload::standard();
         let base = Workload {
-            duration: Duration::from_secs(60),
-            warm_up: Duration::from_secs(60),
+            duration: Duration::from_secs(30),
+            warm_up: Duration::from_secs(5),
             ..Workload::default()
         };
         let name = |name: &str| name.to_owned();
@@ -87,7 +91,7 @@ impl Workload {
                 name: name("poisson"),
                 query_tokens: 50,
                 items: 8,
-                rps: Some(2.0),
+                rps: Some(1.0),
                 poisson: true,
                 concurrency: 64,
                 ..base

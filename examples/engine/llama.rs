@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use half::bf16;
 use tpu_rpa::kernels::{LabelTiling, Target};
-use tpu_rpa::runtime::{Arg, Buffer, CacheStats, Client, CompileOptions, Executable};
+use tpu_rpa::runtime::{Arg, Buffer, CacheStats, Client, CompileOptions, Executable, Plugin};
 use tpu_rpa::score::{ForwardPass, Limits, Pass};
 use tpu_rpa::spec::{AttentionSpec, DType};
 
@@ -89,6 +89,11 @@ impl Llama {
     /// The model's shape.
     pub fn config(&self) -> &LlamaConfig {
         &self.config
+    }
+
+    /// The plugin that runs it.
+    pub fn plugin(&self) -> Plugin {
+        self.client.plugin()
     }
 
     /// What it runs on, for reports.

@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// Seconds that a client may take to send a header, and then a body
     #[arg(long, value_name = "S", default_value_t = 30)]
     read_timeout: u64,
+    /// Seconds that a client may take to read a response, after which the connection is closed
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    write_timeout: u64,
     /// Seconds that connections get to finish after SIGTERM or SIGINT
     #[arg(long, value_name = "S", default_value_t = 60)]
     grace: u64,
@@ -49,6 +52,7 @@ impl Args {
         ConnectionLimits {
             connections: self.max_connections,
             header_time: Duration::from_secs(self.read_timeout),
+            write_time: Duration::from_secs(self.write_timeout),
             grace: Duration::from_secs(self.grace),
         }
     }

@@ -2,6 +2,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::discovery::DiscoveryReport;
+use super::profiler::Extension;
 use crate::spec::DType;
 
 /// Why loading a plugin, moving data, compiling or running failed.
@@ -71,6 +72,14 @@ pub enum RuntimeError {
     MissingEntry {
         /// Name of the table entry.
         entry: &'static str,
+    },
+    /// The plugin does not offer this extension of the C API.
+    #[error("this plugin has no {extension} extension; it has: {}", list(found))]
+    MissingExtension {
+        /// Name of the extension.
+        extension: &'static str,
+        /// Those that it has.
+        found: Vec<Extension>,
     },
     /// A call into the plugin failed.
     #[error(transparent)]
@@ -205,6 +214,11 @@ pub enum RuntimeError {
         /// The bound, as text.
         bound: &'static str,
     },
+}
+
+fn list(extensions: &[Extension]) -> String {
+    let names: Vec<String> = extensions.iter().map(ToString::to_string).collect();
+    if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
 /// A failed call into a plugin: which call, the code, and the plugin's words.

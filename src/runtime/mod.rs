@@ -38,6 +38,7 @@ mod host;
 mod options;
 mod plugin;
 mod precompiled;
+mod profiler;
 mod signature;
 mod topology;
 
@@ -55,6 +56,7 @@ pub use host::HostBuffer;
 pub use options::{ClientOptions, OptionValue};
 pub use plugin::Plugin;
 pub use precompiled::Precompiled;
+pub use profiler::{Extension, Profiler};
 pub use signature::{Parameter, Signature};
 pub use topology::Topology;
 

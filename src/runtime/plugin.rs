@@ -8,6 +8,7 @@ use super::error::RuntimeError;
 use super::ffi::abi::Table;
 use super::ffi::library::{self, TableAddress};
 use super::options::OptionValue;
+use super::profiler::Extension;
 use super::topology::Topology;
 
 /// A loaded PJRT plugin. Cheap to clone; the library stays loaded until the process ends.
@@ -88,6 +89,11 @@ impl Plugin {
     /// nothing.
     pub fn attributes(&self) -> BTreeMap<String, OptionValue> {
         self.table.attributes().into_iter().collect()
+    }
+
+    /// What the plugin offers beyond the function table, in its own order.
+    pub fn extensions(&self) -> Vec<Extension> {
+        self.table.extensions().into_iter().map(|(code, _)| Extension(code)).collect()
     }
 
     /// A device topology by name, such as `v6e:2x2`, to compile for without its devices. CPU plugins have none.

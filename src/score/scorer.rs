@@ -147,6 +147,7 @@ impl<E: ForwardPass> Scorer<E> {
         validate(&request, &self.limits)?;
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
+        tracing::debug!(request = ticket.0, items = request.items.len(), "submitted");
         self.jobs.push_back(Job::new(ticket, request));
         Ok(ticket)
     }
@@ -155,6 +156,7 @@ impl<E: ForwardPass> Scorer<E> {
     pub fn cancel(&mut self, ticket: Ticket) -> bool {
         let Some(at) = self.jobs.iter().position(|job| job.ticket == ticket) else { return false };
         if let Some(mut job) = self.jobs.remove(at) {
+            tracing::debug!(request = ticket.0, "cancelled");
             job.release(&mut self.prefixes);
         }
         true
@@ -187,7 +189,8 @@ impl<E: ForwardPass> Scorer<E> {
             })
             .collect();
         let tokens: usize = parts.iter().map(|part| part.step.tokens).sum();
-        let span = tracing::debug_span!("pass", requests = parts.len(), tokens).entered();
+        let tickets = || chosen.iter().map(|&at| self.jobs[at].ticket.0).collect::<Vec<_>>();
+        let span = tracing::debug_span!("pass", requests = ?tickets(), tokens).entered();
         let planned = tracing::debug_span!("plan").in_scope(|| Pass::new(&mut self.planner, &parts));
         let outcome = planned.and_then(|pass| {
             let run = tracing::debug_span!("run", bucket = pass.plan().bucket().tokens).entered();
@@ -240,6 +243,8 @@ impl<E: ForwardPass> Scorer<E> {
         let (mut waiting, mut again) = (VecDeque::new(), VecDeque::new());
         for mut job in std::mem::take(&mut self.jobs) {
             if done.contains(&job.ticket) {
+                let passes = job.progress().passes_done;
+                tracing::debug!(request = job.ticket.0, passes, "finished");
                 job.release(&mut self.prefixes);
             } else if served.contains(&job.ticket) {
                 again.push_back(job);
@@ -281,6 +286,7 @@ impl<E: ForwardPass> Scorer<E> {
                     continue;
                 }
                 Err(error) => {
+                    tracing::debug!(request = job.ticket.0, %error, "finished");
                     finished.push(Finished { ticket: job.ticket, result: Err(error) });
                     self.jobs.remove(at);
                     continue;

@@ -86,6 +86,7 @@ pub struct Options {
     pub body: BodyLimits,
     /// Also how long a connection may idle: a client that reuses one just then is reset.
     pub header_time: Duration,
+    pub write_time: Duration,
     pub token_budget: usize,
 }
 
@@ -97,6 +98,7 @@ impl Default for Options {
             connections: 512,
             body,
             header_time: Duration::from_secs(20),
+            write_time: Duration::from_secs(20),
             token_budget: 600,
         }
     }
@@ -145,6 +147,7 @@ impl Server {
         let limits = ConnectionLimits {
             connections: options.connections,
             header_time: options.header_time,
+            write_time: options.write_time,
             grace: Duration::from_secs(20),
         };
         let (stop, stopped) = oneshot::channel();
@@ -178,7 +181,9 @@ impl Server {
             let rest = line.strip_prefix(name).unwrap_or("#");
             (rest.starts_with('{') || rest.starts_with(' ')) && rest.contains(labels)
         });
-        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        samples
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .fold(0.0, |sum, sample| sum + sample)
     }
 
     /// Waits until a metric has a value.

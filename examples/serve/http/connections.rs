@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::App;
+use super::deadline::WriteDeadline;
 
 /// Bounds on connections.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +19,8 @@ pub struct ConnectionLimits {
     pub connections: usize,
     /// Time that a header may take to arrive, from the connection's start or the response before.
     pub header_time: Duration,
+    /// Time that a client may take to read a response.
+    pub write_time: Duration,
     /// Time that requests under way get after `shutdown`.
     pub grace: Duration,
 }
@@ -54,7 +57,8 @@ pub async fn serve(
             }
         };
         stream.set_nodelay(true).ok();
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
+        let stream = TokioIo::new(WriteDeadline::new(stream, limits.write_time));
+        let connection = graceful.watch(http.serve_connection(stream, service.clone()));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection");

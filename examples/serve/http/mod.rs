@@ -6,6 +6,7 @@
 mod app;
 mod body;
 mod connections;
+mod deadline;
 mod metrics;
 mod openapi;
 
