@@ -51,7 +51,7 @@ Invariants.
 {%- set bias_t = "memref<" ~ kv_tile ~ "x" ~ R ~ "xf32, " ~ vmem ~ ">" %}
 {%- set granule = 16 if kv_tile % 16 == 0 and own_tile % 16 == 0 else 8 %}
 {#- Half of a 256-wide matrix unit is idle at 128 contracted elements: q in two bf16 terms fits in. -#}
-{%- set split = not f32 and head_dim <= 128 %}
+{%- set split = not f32 and head_dim <= 128 and not scaled_scores %}
 {%- set factor = scale / soft_cap if soft_cap else scale * log2_e %}
 {%- set qd = 2 * head_dim %}
 {%- set qs_t = "memref<" ~ kv_heads ~ "x" ~ qd ~ "x" ~ R ~ "x" ~ dtype ~ ", " ~ vmem ~ ">" %}
