@@ -129,7 +129,8 @@ Invariants.
       }
 {%- endmacro %}
 
-{#- Zeroes what lies behind the keys of table entry %{p}_at in its buffer %{p}_slot: NaN there would outlive every mask. #}
+{#- Replaces what lies behind the keys of table entry %{p}_at in its buffer %{p}_slot, for NaN would outlive every mask: values
+by 0, keys by the tile's first ones, or 0 where there are no 16. -#}
 {%- macro clean(p) %}
       {%- set gd = granule ~ "x" ~ head_dim %}
       %{{ p }}_all = arith.constant {{ kv_tile }} : i32
@@ -141,62 +142,115 @@ Invariants.
       %{{ p }}_granules = arith.divsi %{{ p }}_size, %{{ p }}_granule : i32
       %{{ p }}_slot_i = arith.index_cast %{{ p }}_slot : i32 to index
       scf.for %{{ p }}_g = %{{ p }}_dirty to %{{ p }}_granules step %c1 : i32 {
-        %{{ p }}_grow = arith.muli %{{ p }}_g, %{{ p }}_granule : i32
-        %{{ p }}_grow_i = arith.index_cast %{{ p }}_grow : i32 to index
-        %{{ p }}_left = arith.subi %{{ p }}_keys, %{{ p }}_grow : i32
+        %{{ p }}_at_row = arith.muli %{{ p }}_g, %{{ p }}_granule : i32
+        %{{ p }}_at_i = arith.index_cast %{{ p }}_at_row : i32 to index
+        %{{ p }}_key = tpu.iota {dimensions = array<i32: 0>} : vector<{{ gd }}xi32>
+        %{{ p }}_left = arith.subi %{{ p }}_keys, %{{ p }}_at_row : i32
         %{{ p }}_left_v = vector.broadcast %{{ p }}_left : i32 to vector<{{ gd }}xi32>
-        %{{ p }}_gkey = tpu.iota {dimensions = array<i32: 0>} : vector<{{ gd }}xi32>
-        %{{ p }}_keep = arith.cmpi slt, %{{ p }}_gkey, %{{ p }}_left_v : vector<{{ gd }}xi32>
+        %{{ p }}_keep = arith.cmpi slt, %{{ p }}_key, %{{ p }}_left_v : vector<{{ gd }}xi32>
+        %{{ p }}_keys_v = vector.broadcast %{{ p }}_keys : i32 to vector<{{ gd }}xi32>
+        %{{ p }}_there = arith.cmpi slt, %{{ p }}_key, %{{ p }}_keys_v : vector<{{ gd }}xi32>
         %{{ p }}_none = arith.constant dense<0.000000e+00> : vector<{{ gd }}x{{ dtype }}>
-        {%- for kv in range(2) %}
         {%- for h in range(kv_heads) %}
+        {%- for kv in range(2) %}
         {%- set u = p ~ "_" ~ "kv"[kv] ~ h %}
-        %{{ u }}5 = vector.load %buf[%{{ p }}_slot_i, %i{{ kv }}, %h{{ h }}, %{{ p }}_grow_i, %i0] : {{ buf_t }}, vector<1x1x1x{{ gd }}x{{ dtype }}>
+        %{{ u }}5 = vector.load %buf[%{{ p }}_slot_i, %i{{ kv }}, %h{{ h }}, %{{ p }}_at_i, %i0] : {{ buf_t }}, vector<1x1x1x{{ gd }}x{{ dtype }}>
         %{{ u }} = vector.shape_cast %{{ u }}5 : vector<1x1x1x{{ gd }}x{{ dtype }}> to vector<{{ gd }}x{{ dtype }}>
+        {%- if kv == 0 %}
+        %{{ u }}f5 = vector.load %buf[%{{ p }}_slot_i, %i0, %h{{ h }}, %i0, %i0] : {{ buf_t }}, vector<1x1x1x{{ gd }}x{{ dtype }}>
+        %{{ u }}f = vector.shape_cast %{{ u }}f5 : vector<1x1x1x{{ gd }}x{{ dtype }}> to vector<{{ gd }}x{{ dtype }}>
+        %{{ u }}r = arith.select %{{ p }}_there, %{{ u }}f, %{{ p }}_none : vector<{{ gd }}xi1>, vector<{{ gd }}x{{ dtype }}>
+        %{{ u }}c = arith.select %{{ p }}_keep, %{{ u }}, %{{ u }}r : vector<{{ gd }}xi1>, vector<{{ gd }}x{{ dtype }}>
+        {%- else %}
         %{{ u }}c = arith.select %{{ p }}_keep, %{{ u }}, %{{ p }}_none : vector<{{ gd }}xi1>, vector<{{ gd }}x{{ dtype }}>
+        {%- endif %}
         %{{ u }}c5 = vector.shape_cast %{{ u }}c : vector<{{ gd }}x{{ dtype }}> to vector<1x1x1x{{ gd }}x{{ dtype }}>
-        tpu.vector_store %buf[%{{ p }}_slot_i, %i{{ kv }}, %h{{ h }}, %{{ p }}_grow_i, %i0], %{{ u }}c5 {strides = array<i32>} : {{ buf_t }}, vector<1x1x1x{{ gd }}x{{ dtype }}>,
+        tpu.vector_store %buf[%{{ p }}_slot_i, %i{{ kv }}, %h{{ h }}, %{{ p }}_at_i, %i0], %{{ u }}c5 {strides = array<i32>} : {{ buf_t }}, vector<1x1x1x{{ gd }}x{{ dtype }}>,
         {%- endfor %}
         {%- endfor %}
         scf.yield
       }
 {%- endmacro %}
-{#- The interval [%{p}_lo, %{p}_hi) of keys that each row sees in the tile of table entry %{p}_at. #}
-{%- macro interval(p) %}
-        {{- word(p ~ "_n", p ~ "_at", tile_keys) }}
-        {{- word(p ~ "_wlo", p ~ "_at", tile_whole_lo) }}
-        {{- word(p ~ "_whi", p ~ "_at", tile_whole_hi) }}
-        {{- word(p ~ "_base", p ~ "_at", tile_key_base) }}
-        %{{ p }}_group = arith.constant {{ group }} : i32
-        %{{ p }}_from = arith.muli %{{ p }}_wlo, %{{ p }}_group : i32
-        %{{ p }}_to = arith.muli %{{ p }}_whi, %{{ p }}_group : i32
-        %{{ p }}_from_v = vector.broadcast %{{ p }}_from : i32 to {{ row_i }}
-        %{{ p }}_to_v = vector.broadcast %{{ p }}_to : i32 to {{ row_i }}
-        %{{ p }}_behind = arith.cmpi sge, %row, %{{ p }}_from_v : {{ row_i }}
-        %{{ p }}_before = arith.cmpi slt, %row, %{{ p }}_to_v : {{ row_i }}
-        %{{ p }}_whole = arith.andi %{{ p }}_behind, %{{ p }}_before : {{ row_b }}
-        %{{ p }}_n_v = vector.broadcast %{{ p }}_n : i32 to {{ row_i }}
-        %{{ p }}_base_v = vector.broadcast %{{ p }}_base : i32 to {{ row_i }}
-        %{{ p }}_own_hi = arith.subi %own_end, %{{ p }}_base_v : {{ row_i }}
-        %{{ p }}_own_hin = arith.minsi %{{ p }}_own_hi, %{{ p }}_n_v : {{ row_i }}
-        %{{ p }}_hi = arith.select %{{ p }}_whole, %{{ p }}_n_v, %{{ p }}_own_hin : {{ row_b }}, {{ row_i }}
-        %{{ p }}_own_lo = arith.subi %own_start, %{{ p }}_base_v : {{ row_i }}
+{#- Hides the scores of keys that the full tile of table entry %c_at lacks: they are those of its first keys. #}
+{%- macro hide() %}
+      {%- set gr = granule ~ "x" ~ R %}
+      {{- word("c_keys", "c_at", tile_keys) }}
+      {{- word("c_full", "c_at", tile_full) }}
+      %c_is_full = arith.cmpi eq, %c_full, %c1 : i32
+      %c_granule = arith.constant {{ granule }} : i32
+      %c_lacking = arith.divsi %c_keys, %c_granule : i32
+      %c_all = arith.constant {{ kv_tile // granule }} : i32
+      %c_granules = arith.select %c_is_full, %c_all, %c_lacking : i32
+      scf.for %c_g = %c_lacking to %c_granules step %c1 : i32 {
+        %c_row = arith.muli %c_g, %c_granule : i32
+        %c_row_i = arith.index_cast %c_row : i32 to index
+        %c_left = arith.subi %c_keys, %c_row : i32
+        %c_left_v = vector.broadcast %c_left : i32 to vector<{{ gr }}xi32>
+        %c_key = tpu.iota {dimensions = array<i32: 0>} : vector<{{ gr }}xi32>
+        %c_keep = arith.cmpi slt, %c_key, %c_left_v : vector<{{ gr }}xi32>
+        %c_hidden = arith.constant dense<-1.000000e+30> : vector<{{ gr }}xf32>
+        {%- for h in range(kv_heads) %}
+        %cs{{ h }}_3 = vector.load %scores[%h{{ h }}, %c_row_i, %i0] : {{ scores_t }}, vector<1x{{ gr }}xf32>
+        %cs{{ h }} = vector.shape_cast %cs{{ h }}_3 : vector<1x{{ gr }}xf32> to vector<{{ gr }}xf32>
+        %cs{{ h }}_s = arith.select %c_keep, %cs{{ h }}, %c_hidden : vector<{{ gr }}xi1>, vector<{{ gr }}xf32>
+        %cs{{ h }}_s3 = vector.shape_cast %cs{{ h }}_s : vector<{{ gr }}xf32> to vector<1x{{ gr }}xf32>
+        tpu.vector_store %scores[%h{{ h }}, %c_row_i, %i0], %cs{{ h }}_s3 {strides = array<i32>} : {{ scores_t }}, vector<1x{{ gr }}xf32>,
+        {%- endfor %}
+        scf.yield
+      }
+{%- endmacro %}
+{#- The interval [%{p}_lo, %{p}_hi) of keys that each row sees in the tile of table entry %{p}_at #}
+{%- macro interval(p, u, slots) %}
+        {{- word(u ~ "_n", p ~ "_at", tile_keys) }}
+        {{- word(u ~ "_base", p ~ "_at", tile_key_base) }}
+        %{{ u }}_n_v = vector.broadcast %{{ u }}_n : i32 to {{ row_i }}
+        %{{ u }}_base_v = vector.broadcast %{{ u }}_base : i32 to {{ row_i }}
+        %{{ u }}_own_start = vector.load %rows[%i0, %i0] : {{ rows_t }}, {{ row_i }}
+        %{{ u }}_r1 = arith.constant {{ section_own_key }} : index
+        %{{ u }}_own_key = vector.load %rows[%{{ u }}_r1, %i0] : {{ rows_t }}, {{ row_i }}
+        %{{ u }}_ones = arith.constant dense<1> : {{ row_i }}
+        %{{ u }}_own_end = arith.addi %{{ u }}_own_key, %{{ u }}_ones : {{ row_i }}
+        %{{ u }}_own_hi = arith.subi %{{ u }}_own_end, %{{ u }}_base_v : {{ row_i }}
+        %{{ u }}_own_hin = arith.minsi %{{ u }}_own_hi, %{{ u }}_n_v : {{ row_i }}
+        %{{ u }}_own_lo = arith.subi %{{ u }}_own_start, %{{ u }}_base_v : {{ row_i }}
         {%- if window %}
-        {{- word(p ~ "_position", p ~ "_at", tile_position) }}
-        %{{ p }}_r2 = arith.constant {{ section_position }} : index
-        %{{ p }}_row_position = vector.load %rows[%{{ p }}_r2, %i0] : {{ rows_t }}, {{ row_i }}
         // Sliding window: no key at or below position - window.
-        %{{ p }}_reach = arith.constant dense<{{ window }}> : {{ row_i }}
-        %{{ p }}_own_reach = arith.subi %{{ p }}_own_hi, %{{ p }}_reach : {{ row_i }}
-        %{{ p }}_lo_own = arith.maxsi %{{ p }}_own_lo, %{{ p }}_own_reach : {{ row_i }}
-        %{{ p }}_tile_pos = vector.broadcast %{{ p }}_position : i32 to {{ row_i }}
-        %{{ p }}_ahead = arith.subi %{{ p }}_row_position, %{{ p }}_tile_pos : {{ row_i }}
-        %{{ p }}_ahead1 = arith.addi %{{ p }}_ahead, %ones : {{ row_i }}
-        %{{ p }}_lo_whole = arith.subi %{{ p }}_ahead1, %{{ p }}_reach : {{ row_i }}
-        %{{ p }}_lo = arith.select %{{ p }}_whole, %{{ p }}_lo_whole, %{{ p }}_lo_own : {{ row_b }}, {{ row_i }}
+        %{{ u }}_reach = arith.constant dense<{{ window }}> : {{ row_i }}
+        %{{ u }}_own_reach = arith.subi %{{ u }}_own_hi, %{{ u }}_reach : {{ row_i }}
+        %{{ u }}_lo_own = arith.maxsi %{{ u }}_own_lo, %{{ u }}_own_reach : {{ row_i }}
+        {%- set own_lo = u ~ "_lo_own" %}
         {%- else %}
-        %{{ p }}_zeros = arith.constant dense<0> : {{ row_i }}
-        %{{ p }}_lo = arith.select %{{ p }}_whole, %{{ p }}_zeros, %{{ p }}_own_lo : {{ row_b }}, {{ row_i }}
+        {%- set own_lo = u ~ "_own_lo" %}
+        {%- endif %}
+        {%- if slots %}
+        %{{ u }}_zero = arith.constant dense<0> : {{ row_i }}
+        %{{ u }}_lo = arith.addi %{{ own_lo }}, %{{ u }}_zero : {{ row_i }}
+        %{{ u }}_hi = arith.addi %{{ u }}_own_hin, %{{ u }}_zero : {{ row_i }}
+        {%- else %}
+        {{- word(u ~ "_wlo", p ~ "_at", tile_whole_lo) }}
+        {{- word(u ~ "_whi", p ~ "_at", tile_whole_hi) }}
+        %{{ u }}_group = arith.constant {{ group }} : i32
+        %{{ u }}_from = arith.muli %{{ u }}_wlo, %{{ u }}_group : i32
+        %{{ u }}_to = arith.muli %{{ u }}_whi, %{{ u }}_group : i32
+        %{{ u }}_from_v = vector.broadcast %{{ u }}_from : i32 to {{ row_i }}
+        %{{ u }}_to_v = vector.broadcast %{{ u }}_to : i32 to {{ row_i }}
+        %{{ u }}_row = tpu.iota {dimensions = array<i32: 1>} : {{ row_i }}
+        %{{ u }}_behind = arith.cmpi sge, %{{ u }}_row, %{{ u }}_from_v : {{ row_i }}
+        %{{ u }}_before = arith.cmpi slt, %{{ u }}_row, %{{ u }}_to_v : {{ row_i }}
+        %{{ u }}_whole = arith.andi %{{ u }}_behind, %{{ u }}_before : {{ row_b }}
+        %{{ u }}_hi = arith.select %{{ u }}_whole, %{{ u }}_n_v, %{{ u }}_own_hin : {{ row_b }}, {{ row_i }}
+        {%- if window %}
+        {{- word(u ~ "_position", p ~ "_at", tile_position) }}
+        %{{ u }}_r2 = arith.constant {{ section_position }} : index
+        %{{ u }}_row_position = vector.load %rows[%{{ u }}_r2, %i0] : {{ rows_t }}, {{ row_i }}
+        %{{ u }}_tile_pos = vector.broadcast %{{ u }}_position : i32 to {{ row_i }}
+        %{{ u }}_ahead = arith.subi %{{ u }}_row_position, %{{ u }}_tile_pos : {{ row_i }}
+        %{{ u }}_ahead1 = arith.addi %{{ u }}_ahead, %{{ u }}_ones : {{ row_i }}
+        %{{ u }}_lo_whole = arith.subi %{{ u }}_ahead1, %{{ u }}_reach : {{ row_i }}
+        {%- else %}
+        %{{ u }}_lo_whole = arith.constant dense<0> : {{ row_i }}
+        {%- endif %}
+        %{{ u }}_lo = arith.select %{{ u }}_whole, %{{ u }}_lo_whole, %{{ own_lo }} : {{ row_b }}, {{ row_i }}
         {%- endif %}
 {%- endmacro %}
 {#- %bias of a tile of `keys` keys whose rows see [%{i}_lo, %{i}_hi): 0, or -1e30. #}
@@ -274,7 +328,7 @@ Invariants.
 {%- endmacro %}
 {#- Probabilities of head `h` from %scores into %probs; the running sum. #}
 {%- macro probabilities(p, h, keys) %}
-      {%- set u = p ~ "b" ~ h %}
+            {%- set u = p ~ "b" ~ h %}
       {%- set kr = keys ~ "x" ~ R %}
       %{{ u }}_al3 = vector.load %al[%h{{ h }}, %i0, %i0] : {{ stat_t }}, vector<1x1x{{ R }}xf32>
       %{{ u }}_al = vector.shape_cast %{{ u }}_al3 : vector<1x1x{{ R }}xf32> to {{ row_f }}
@@ -285,7 +339,7 @@ Invariants.
       %{{ u }}_mb = vector.broadcast %{{ u }}_m : {{ row_f }} to vector<{{ kr }}xf32>
       %{{ u }}_d = arith.subf %{{ u }}_s, %{{ u }}_mb : vector<{{ kr }}xf32>
       %{{ u }}_p = math.exp2 %{{ u }}_d : vector<{{ kr }}xf32>
-      %{{ u }}_rs1 = vector.multi_reduction <add>, %{{ u }}_p, %{{ p }}_zero [0] : vector<{{ kr }}xf32> to vector<{{ R }}xf32>
+      %{{ u }}_rs1 = vector.multi_reduction <add>, %{{ u }}_p, %{{ p }}_zero_sum [0] : vector<{{ kr }}xf32> to vector<{{ R }}xf32>
       %{{ u }}_rs = vector.shape_cast %{{ u }}_rs1 : vector<{{ R }}xf32> to {{ row_f }}
       %{{ u }}_lo3 = vector.load %l[%h{{ h }}, %i0, %i0] : {{ stat_t }}, vector<1x1x{{ R }}xf32>
       %{{ u }}_lo = vector.shape_cast %{{ u }}_lo3 : vector<1x1x{{ R }}xf32> to {{ row_f }}
@@ -304,7 +358,7 @@ Invariants.
 {%- endmacro %}
 {#- Result of head `h` from %probs. #}
 {%- macro values(p, h, keys) %}
-      {%- set u = p ~ "c" ~ h %}
+            {%- set u = p ~ "c" ~ h %}
       {%- set kd = keys ~ "x" ~ head_dim %}
       {%- set kr = keys ~ "x" ~ R %}
       {%- set dr = head_dim ~ "x" ~ R %}
@@ -322,15 +376,25 @@ Invariants.
 {%- endmacro %}
 {%- set counters = {"full": "full_tiles", "edge": "edge_tiles", "slots": "slot_tiles"} %}
 {%- set sizes = {"full": kv_tile, "edge": kv_tile, "slots": own_tile} %}
-{#- Scores of all heads for a query tile's first key tile. #}
+{#- What precedes scores of a tile of a kind, table entry %x_at. #}
+{%- macro prelude(p, kind) %}
+      {{- score_constants(p, sizes[kind]) }}
+      {%- if kind != "full" %}
+      {{- interval("x", p, kind == "slots") }}
+      {{- bias(p, p, sizes[kind]) }}
+      {%- endif %}
+{%- endmacro %}
+{#- Scores of head `h` for the tile of table entry %x_at in buffer %{slot}. #}
+{%- macro scores_of(p, h, kind, slot) %}
+      {{- scores(p, h, sizes[kind], kind != "full", slot, counters[kind]) }}
+{%- endmacro %}
+{#- The first key tile of a query tile: scores of all heads. #}
 {%- macro begin(p, kind) %}
-      {%- set keys = sizes[kind] %}
-      {{- score_constants(p, keys) }}
-      {%- if kind != "full" %}{{ bias(p, "x", keys) }}{% endif %}
+      {{- prelude(p, kind) }}
       {{- init(p) }}
       {%- for h in range(kv_heads) %}
       {{- prepare(p, h) }}
-      {{- scores(p, h, keys, kind != "full", "first_i", counters[kind]) }}
+      {{- scores_of(p, h, kind, "first_i") }}
       {%- endfor %}
 {%- endmacro %}
 {%- macro init(p) %}
@@ -366,20 +430,59 @@ Invariants.
     {%- endif %}
     {%- endif %}
 {%- endmacro %}
-{#- One tile of `keys` keys for every head, and the scores of the next one. #}
-{%- macro body(p, keys, next) %}
+{#- One tile for every head: probabilities and result; between them scores of the next tile of the query tile, or behind
+them, for the last one, what leaves the kernel. #}
+{%- macro body(p, slots, next) %}
+      {%- set keys = own_tile if slots else kv_tile %}
       {%- if next %}
-      {{- score_constants(p, sizes[next]) }}
-      {%- if next != "full" %}{{ bias(p, "x", sizes[next]) }}{% endif %}
+      {{- prelude(p, next) }}
+      {%- else %}
+      {{- finish_constants(p) }}
       {%- endif %}
-      %{{ p }}_zero = arith.constant dense<0.000000e+00> : vector<{{ R }}xf32>
+      %{{ p }}_zero_sum = arith.constant dense<0.000000e+00> : vector<{{ R }}xf32>
       {%- for h in range(kv_heads) %}
       {{- probabilities(p, h, keys) }}
       {%- if next %}
-      {{- scores(p, h, sizes[next], next != "full", "next_i", counters[next]) }}
+      {{- scores_of(p, h, next, "next_i") }}
       {%- endif %}
       {{- values(p, h, keys) }}
+      {%- if not next %}
+      {{- finish(p, h) }}
+      {%- endif %}
       {%- endfor %}
+{%- endmacro %}
+{%- set dr = head_dim ~ "x" ~ R %}
+{%- macro finish_constants(p) %}
+    %{{ p }}_tiny = arith.constant dense<1.000000e-30> : {{ row_f }}
+    // Full tiles compute padding rows too: they give 0 whatever their q holds.
+    %{{ p }}_r1 = arith.constant {{ section_own_key }} : index
+    %{{ p }}_own_key = vector.load %rows[%{{ p }}_r1, %i0] : {{ rows_t }}, {{ row_i }}
+    %{{ p }}_no_key = arith.constant dense<0> : {{ row_i }}
+    %{{ p }}_real = arith.cmpi sge, %{{ p }}_own_key, %{{ p }}_no_key : {{ row_i }}
+    %{{ p }}_real_b = vector.broadcast %{{ p }}_real : {{ row_b }} to vector<{{ dr }}xi1>
+    %{{ p }}_padding = arith.constant dense<0.000000e+00> : vector<{{ dr }}xf32>
+{%- endmacro %}
+{#- Result of head `h`, divided by the sum and turned. #}
+{%- macro finish(p, h) %}
+    {%- set u = p ~ "o" ~ h %}
+    %{{ u }}_l3 = vector.load %l[%h{{ h }}, %i0, %i0] : {{ stat_t }}, vector<1x1x{{ R }}xf32>
+    %{{ u }}_l = vector.shape_cast %{{ u }}_l3 : vector<1x1x{{ R }}xf32> to {{ row_f }}
+    %{{ u }}_ls = arith.maximumf %{{ u }}_l, %{{ p }}_tiny : {{ row_f }}
+    %{{ u }}_inv = tpu.reciprocal %{{ u }}_ls {approx = false} : {{ row_f }} -> {{ row_f }}
+    %{{ u }}_invb = vector.broadcast %{{ u }}_inv : {{ row_f }} to vector<{{ dr }}xf32>
+    %{{ u }}_a3 = vector.load %acc[%h{{ h }}, %i0, %i0] : {{ acc_t }}, vector<1x{{ dr }}xf32>
+    %{{ u }}_a = vector.shape_cast %{{ u }}_a3 : vector<1x{{ dr }}xf32> to vector<{{ dr }}xf32>
+    %{{ u }}_m = arith.mulf %{{ u }}_a, %{{ u }}_invb : vector<{{ dr }}xf32>
+    %{{ u }}_n = arith.select %{{ p }}_real_b, %{{ u }}_m, %{{ p }}_padding : vector<{{ dr }}xi1>, vector<{{ dr }}xf32>
+    {%- if f32 %}
+    {%- set result = u ~ "_n" %}
+    {%- else %}
+    %{{ u }}_b = arith.truncf %{{ u }}_n : vector<{{ dr }}xf32> to vector<{{ dr }}xbf16>
+    {%- set result = u ~ "_b" %}
+    {%- endif %}
+    %{{ u }}_t = tpu.transpose %{{ result }}, [1, 0] : vector<{{ dr }}x{{ dtype }}> -> vector<{{ R }}x{{ head_dim }}x{{ dtype }}>
+    %{{ u }}_t3 = vector.shape_cast %{{ u }}_t : vector<{{ R }}x{{ head_dim }}x{{ dtype }}> to vector<1x{{ R }}x{{ head_dim }}x{{ dtype }}>
+    tpu.vector_store %o[%h{{ h }}, %i0, %i0], %{{ u }}_t3 {strides = array<i32>} : {{ q_t }}, vector<1x{{ R }}x{{ head_dim }}x{{ dtype }}>,
 {%- endmacro %}
 module @{{ name }} {
   func.func @{{ name }}(%t: i32, %head: {{ head_t }}, %tab: {{ tab_t }}, %q: {{ q_t }}, %rows: {{ rows_t }}, %pages: {{ pages_t }}, %new_kv: {{ new_t }}, %o: {{ q_t }}, %buf: {{ buf_t }}, %sem: {{ sem_t }}, %acc: {{ acc_t }}, %m: {{ stat_t }}, %l: {{ stat_t }}, %scores: {{ scores_t }}, %probs: {{ probs_t }}, %bias: {{ bias_t }}, %al: {{ stat_t }}{% if split %}, %qs: {{ qs_t }}{% endif %}) attributes {dimension_semantics = [#tpu.dimension_semantics<arbitrary>], iteration_bounds = array<i64: {{ tokens // q_tile }}>, scalar_prefetch = 2 : i64, scratch_operands = {{ 10 if split else 9 }} : i64, tpu.core_type = #tpu.core_type<tc>, window_params = [{transform_indices = @q_block, window_bounds = array<i64: {{ kv_heads }}, {{ R }}, {{ head_dim }}>}, {transform_indices = @row_block, window_bounds = array<i64: 8, {{ R }}>}, {}, {}, {transform_indices = @q_block, window_bounds = array<i64: {{ kv_heads }}, {{ R }}, {{ head_dim }}>}]} {
@@ -410,12 +513,6 @@ module @{{ name }} {
     %listed = memref.load %tab[%oj] : {{ tab_t }}
     %live = arith.cmpi slt, %t, %q_tiles : i32
     %end = arith.select %live, %listed, %first : i32
-    %own_start = vector.load %rows[%i0, %i0] : {{ rows_t }}, {{ row_i }}
-    %r1 = arith.constant {{ section_own_key }} : index
-    %own_key = vector.load %rows[%r1, %i0] : {{ rows_t }}, {{ row_i }}
-    %ones = arith.constant dense<1> : {{ row_i }}
-    %own_end = arith.addi %own_key, %ones : {{ row_i }}
-    %row = tpu.iota {dimensions = array<i32: 1>} : {{ row_i }}
     %words = arith.constant {{ tile_words }} : i32
     %total_o = arith.addi %offsets_at, %q_tiles : i32
     %total_i = arith.index_cast %total_o : i32 to index
@@ -455,7 +552,6 @@ module @{{ name }} {
         {{- begin("fb", "full") }}
         scf.yield
       } else {
-        {{- interval("x") }}
         %x_is_slots = arith.cmpi eq, %x_kind, %ks : i32
         scf.if %x_is_slots {
           {{- begin("sb", "slots") }}
@@ -467,12 +563,17 @@ module @{{ name }} {
         scf.yield
       }
       scf.yield
+    } else {
+      // Rows of padding alone.
+      %nothing = arith.constant dense<0.000000e+00> : vector<{{ kv_heads }}x{{ R }}x{{ head_dim }}x{{ dtype }}>
+      tpu.vector_store %o[%i0, %i0, %i0], %nothing {strides = array<i32>} : {{ q_t }}, vector<{{ kv_heads }}x{{ R }}x{{ head_dim }}x{{ dtype }}>,
+      scf.yield
     }
     scf.for %i = %first to %end step %c1 : i32 {
       %slot = arith.andi %i, %ring : i32
       %slot_i = arith.index_cast %slot : i32 to index
       %off = arith.muli %i, %words : i32
-      %at = arith.addi %tiles_at, %off : i32
+      %c_at = arith.addi %tiles_at, %off : i32
       %bi = arith.addi %i, %ring : i32
       %more = arith.cmpi slt, %bi, %total : i32
       scf.if %more {
@@ -483,7 +584,7 @@ module @{{ name }} {
         scf.yield
       }
       %ni = arith.addi %i, %c1 : i32
-      %x_at = arith.addi %at, %words : i32
+      %x_at = arith.addi %c_at, %words : i32
       %next_s = arith.andi %ni, %ring : i32
       %next_i = arith.index_cast %next_s : i32 to index
       %follows = arith.cmpi slt, %ni, %total : i32
@@ -494,30 +595,30 @@ module @{{ name }} {
         {{- clean("w") }}
         scf.yield
       }
-      {{- word("kind", "at", tile_kind) }}
+      {{- hide() }}
+      {{- word("kind", "c_at", tile_kind) }}
       %is_slots = arith.cmpi eq, %kind, %ks : i32
       %inside = arith.cmpi slt, %ni, %end : i32
       scf.if %inside {
         {{- word("x_full", "x_at", tile_full) }}
         %x_is_full = arith.cmpi eq, %x_full, %full_c : i32
         scf.if %x_is_full {
-          {{- body("kf", kv_tile, "full") }}
+          {{- body("kf", false, "full") }}
           scf.yield
         } else {
           {{- word("x_kind", "x_at", tile_kind) }}
           %x_is_slots = arith.cmpi eq, %x_kind, %ks : i32
-          {{- interval("x") }}
           scf.if %x_is_slots {
             scf.if %is_slots {
-              {{- body("ss", own_tile, "slots") }}
+              {{- body("ss", true, "slots") }}
               scf.yield
             } else {
-              {{- body("ks", kv_tile, "slots") }}
+              {{- body("ks", false, "slots") }}
               scf.yield
             }
             scf.yield
           } else {
-            {{- body("ke", kv_tile, "edge") }}
+            {{- body("ke", false, "edge") }}
             scf.yield
           }
           scf.yield
@@ -525,42 +626,16 @@ module @{{ name }} {
         scf.yield
       } else {
         scf.if %is_slots {
-          {{- body("s", own_tile, none) }}
+          {{- body("s", true, none) }}
           scf.yield
         } else {
-          {{- body("k", kv_tile, none) }}
+          {{- body("k", false, none) }}
           scf.yield
         }
         scf.yield
       }
       scf.yield
     }
-    %tiny = arith.constant dense<1.000000e-30> : {{ row_f }}
-    // Full tiles compute padding rows too: they give 0 whatever their q holds.
-    %no_key = arith.constant dense<0> : {{ row_i }}
-    %real = arith.cmpi sge, %own_key, %no_key : {{ row_i }}
-    %real_b = vector.broadcast %real : {{ row_b }} to vector<{{ head_dim }}x{{ R }}xi1>
-    %padding = arith.constant dense<0.000000e+00> : vector<{{ head_dim }}x{{ R }}xf32>
-    {%- for h in range(kv_heads) %}
-    %o{{ h }}_l3 = vector.load %l[%h{{ h }}, %i0, %i0] : {{ stat_t }}, vector<1x1x{{ R }}xf32>
-    %o{{ h }}_l = vector.shape_cast %o{{ h }}_l3 : vector<1x1x{{ R }}xf32> to {{ row_f }}
-    %o{{ h }}_ls = arith.maximumf %o{{ h }}_l, %tiny : {{ row_f }}
-    %o{{ h }}_inv = tpu.reciprocal %o{{ h }}_ls {approx = false} : {{ row_f }} -> {{ row_f }}
-    %o{{ h }}_invb = vector.broadcast %o{{ h }}_inv : {{ row_f }} to vector<{{ head_dim }}x{{ R }}xf32>
-    %o{{ h }}_a3 = vector.load %acc[%h{{ h }}, %i0, %i0] : {{ acc_t }}, vector<1x{{ head_dim }}x{{ R }}xf32>
-    %o{{ h }}_a = vector.shape_cast %o{{ h }}_a3 : vector<1x{{ head_dim }}x{{ R }}xf32> to vector<{{ head_dim }}x{{ R }}xf32>
-    %o{{ h }}_m = arith.mulf %o{{ h }}_a, %o{{ h }}_invb : vector<{{ head_dim }}x{{ R }}xf32>
-    %o{{ h }}_n = arith.select %real_b, %o{{ h }}_m, %padding : vector<{{ head_dim }}x{{ R }}xi1>, vector<{{ head_dim }}x{{ R }}xf32>
-    {%- if f32 %}
-    {%- set result = "o" ~ h ~ "_n" %}
-    {%- else %}
-    %o{{ h }}_b = arith.truncf %o{{ h }}_n : vector<{{ head_dim }}x{{ R }}xf32> to vector<{{ head_dim }}x{{ R }}xbf16>
-    {%- set result = "o" ~ h ~ "_b" %}
-    {%- endif %}
-    %o{{ h }}_t = tpu.transpose %{{ result }}, [1, 0] : vector<{{ head_dim }}x{{ R }}x{{ dtype }}> -> vector<{{ R }}x{{ head_dim }}x{{ dtype }}>
-    %o{{ h }}_t3 = vector.shape_cast %o{{ h }}_t : vector<{{ R }}x{{ head_dim }}x{{ dtype }}> to vector<1x{{ R }}x{{ head_dim }}x{{ dtype }}>
-    tpu.vector_store %o[%h{{ h }}, %i0, %i0], %o{{ h }}_t3 {strides = array<i32>} : {{ q_t }}, vector<1x{{ R }}x{{ head_dim }}x{{ dtype }}>,
-    {%- endfor %}
     return
   }
   func.func @q_block(%t: i32, %head: {{ head_t }}, %tab: {{ tab_t }}) -> (i32, i32, i32) {

@@ -48,7 +48,8 @@ pub mod layout {
     /// Tile word of a slot tile, in place of the position: first row of the entry. The rows that it is for lie within
     /// [`Tiling::slot_rows`](crate::batch::Tiling::slot_rows) rows from there; others meet the tile in other entries.
     pub const TILE_FIRST_ROW: usize = TILE_POSITION;
-    /// Tile word: 1 when no row needs a mask.
+    /// Tile word: 1 when no row needs a mask. With aligned runs such a tile may be short, of
+    /// [`Tiling::RUN_ALIGN`](crate::batch::Tiling::RUN_ALIGN) keys at least: every row sees the keys that exist.
     pub const TILE_FULL: usize = 6;
     /// Tile word: key number of key 0; keys of pages have none (a number below every row's own keys).
     pub const TILE_KEY_BASE: usize = 7;
