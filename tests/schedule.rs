@@ -86,7 +86,10 @@ fn damaged_listings_are_refused_or_not_trusted() {
     // A slot is missing.
     let gap: Vec<&str> = bundles.lines().filter(|l| !l.trim_start().starts_with("0x20 ")).collect();
     assert!(parse(&gap.join("\n")).unwrap_err().to_string().contains("comes next"));
-    assert!(Schedule::parse(DeviceKind::V6e, bundles, utilization.trim_end().rsplit_once('\n').unwrap().0, "").is_err());
+    assert!(
+        Schedule::parse(DeviceKind::V6e, bundles, utilization.trim_end().rsplit_once('\n').unwrap().0, "")
+            .is_err()
+    );
     // An op that decides the loop is not known.
     let strange = parse(&bundles.replace("sadd.s32", "sadd.s99")).unwrap().replay(&[], &NO_LATENCY);
     assert!(!strange.trusted() && strange.unknown.contains_key("sadd.s99"), "{:?}", strange.trouble);

@@ -1,8 +1,11 @@
 {#- Ragged paged attention with a shared prefix, for TPU.
 
 Algorithm. The grid walks query tiles. For each, a loop walks exactly the key tiles that the planner listed, with a
-running maximum m, a running sum l and an unnormalised result acc for every row (online softmax). Keys come by DMA
-into one of two buffers; the next tile's copy runs while this one is computed.
+running maximum m, a running sum l and an unnormalised result acc for every row (online softmax).
+
+Copies. The table lists tiles in the order of their use, whatever their query tile; tile i comes by DMA into buffer i mod
+4 of a ring. A step of the loop starts the copy that is 4 - 1 tiles ahead and awaits the next tile's, so copies
+run ahead across query tiles too, and grid steps follow one another.
 
 Orientation. Scores are kept transposed, S^T = K Q^T: keys on sublanes, query rows on lanes. Softmax maxima and sums
 then run down sublanes, on the vector unit, without crossing lanes; the result is kept as O^T = V^T P^T and turned
@@ -12,18 +15,30 @@ Data. q, o [kv_heads, T * group, head_dim];
 rows [8, T * group] i32: own_start, own_key, position of every row; pages [pool, 2, kv_heads, page_size, head_dim];
 new_kv [2, kv_heads, slots, head_dim]: new keys and values in slot order; head and tables: the planner's words.
 
-Body. Heads take turns: probabilities of one, scores of the next, result of the first. Scores and probabilities pass
-through VMEM, two heads' worth: as values of the program they would outnumber the registers.
+Body. A step computes probabilities and result of its tile and the scores of the next one: for each head in turn the
+probabilities, the next tile's scores, the result. The matrix unit so has work while the vector unit takes exponentials, and
+nothing waits for a product of the same step. Scores of all heads lie in VMEM from one step to the next, with the factor al
+that rescales older sums. A query tile begins with scores alone, and its last step writes the result instead.
 
-Tiles. Full: every row sees every key, no mask. Edge: a row sees the keys [lo, hi) of the tile. Keys of packed short
-segments come in tiles of {own_tile}, all others in tiles of {kv_tile}.
+Tiles. Full: every row sees every key that exists, no mask. Edge: a row sees the keys [lo, hi) of the tile. Keys of packed
+short segments come in slot tiles of {own_tile}, all others in tiles of {kv_tile}. Slot tiles come first.
+
+Masks. A mask is a bias of 0 or -1e30, made once a tile and added to the scores of every head, in the matrix product where
+nothing stands between. A full tile may be short: its missing keys are copies of its first ones, which leave the maximum as
+it is, and their scores are hidden before probabilities are taken.
+
+Scale. Scores are scaled in f32, times log2(e): softmax works in base 2. A factor folded into a bf16 q would round it. So q
+times the factor is the sum of two bf16 terms, 16 bits together, both contracted with k at once: heads of up to 128 fill half
+of the 256 elements that a matrix unit of v6e and v7x contracts, and a multiplication of every score is more than the vector
+unit has time for. On v5e, whose units contract 128, the tiling asks for scaled scores; larger heads and f32 scale them too.
 
 Invariants.
 - Every copy that was started is awaited before the body that reads it, and none is in flight at the end.
-- Scores are scaled in f32, times log2(e): softmax works in base 2. Folding the factor into a bf16 q would round it.
-- A masked score is -1e30 while running maxima start at -1e20: its probability is exactly 0, also in rows that have
-  seen nothing yet. A row that never sees a key has l = 0 and gives 0.
-- Behind a tile's key count a buffer holds anything, NaN included: scores there are replaced by a select, V by 0.
+- A buffer is filled again only after the step that takes its values.
+- A masked score is at most -1e30 plus a score while running maxima start at -1e20: its probability is exactly 0, also in rows
+  that have seen nothing yet. A row that never sees a key has l = 0 and gives 0.
+- Behind a tile's key count a copy leaves anything, NaN included: keys and values there are replaced in the buffer.
+- A short full tile has at least {run_align} keys.
 #}
 {%- set R = q_tile * group %}
 {%- set log2_e = 1.4426950408889634 %}
@@ -85,11 +100,14 @@ Invariants.
         tpu.wait_dma2 semaphore(%{{ p }}_sem : {{ sem0_t }}) src(%{{ p }}_src : {{ src }}) dst(%{{ p }}_dst : {{ dst }})
         {%- endif %}
 {%- endmacro %}
-{#- Starts or awaits the copies of table entry %{p}_at into buffer %{p}_slot. #}
-{%- macro copies(p, op) %}
+{#- What a copy needs of table entry %{p}_at. #}
+{%- macro entry(p) %}
       {{- word(p ~ "_kind", p ~ "_at", tile_kind) }}
       {{- word(p ~ "_start", p ~ "_at", tile_start) }}
       {{- word(p ~ "_keys", p ~ "_at", tile_keys) }}
+{%- endmacro %}
+{#- Starts or awaits the copies of table entry %{p}_at into buffer %{p}_slot. #}
+{%- macro copies(p, op) %}
       {{- slot_sem(p, p ~ "_slot") }}
       %{{ p }}_kp = arith.constant {{ kind_pages }} : i32
       %{{ p }}_ks = arith.constant {{ kind_slots }} : i32
@@ -138,8 +156,9 @@ by 0, keys by the tile's first ones, or 0 where there are no 16. -#}
       %{{ p }}_is_own = arith.cmpi eq, %{{ p }}_kind, %{{ p }}_ks : i32
       %{{ p }}_size = arith.select %{{ p }}_is_own, %{{ p }}_own, %{{ p }}_all : i32
       %{{ p }}_granule = arith.constant {{ granule }} : i32
-      %{{ p }}_dirty = arith.divsi %{{ p }}_keys, %{{ p }}_granule : i32
-      %{{ p }}_granules = arith.divsi %{{ p }}_size, %{{ p }}_granule : i32
+      %{{ p }}_shift = arith.constant {{ 4 if granule == 16 else 3 }} : i32
+      %{{ p }}_dirty = arith.shrsi %{{ p }}_keys, %{{ p }}_shift : i32
+      %{{ p }}_granules = arith.shrsi %{{ p }}_size, %{{ p }}_shift : i32
       %{{ p }}_slot_i = arith.index_cast %{{ p }}_slot : i32 to index
       scf.for %{{ p }}_g = %{{ p }}_dirty to %{{ p }}_granules step %c1 : i32 {
         %{{ p }}_at_row = arith.muli %{{ p }}_g, %{{ p }}_granule : i32
@@ -151,6 +170,7 @@ by 0, keys by the tile's first ones, or 0 where there are no 16. -#}
         %{{ p }}_keys_v = vector.broadcast %{{ p }}_keys : i32 to vector<{{ gd }}xi32>
         %{{ p }}_there = arith.cmpi slt, %{{ p }}_key, %{{ p }}_keys_v : vector<{{ gd }}xi32>
         %{{ p }}_none = arith.constant dense<0.000000e+00> : vector<{{ gd }}x{{ dtype }}>
+        // All loads come first: the compiler cannot know that they are from other places than the stores.
         {%- for h in range(kv_heads) %}
         {%- for kv in range(2) %}
         {%- set u = p ~ "_" ~ "kv"[kv] ~ h %}
@@ -164,6 +184,11 @@ by 0, keys by the tile's first ones, or 0 where there are no 16. -#}
         {%- else %}
         %{{ u }}c = arith.select %{{ p }}_keep, %{{ u }}, %{{ p }}_none : vector<{{ gd }}xi1>, vector<{{ gd }}x{{ dtype }}>
         {%- endif %}
+        {%- endfor %}
+        {%- endfor %}
+        {%- for h in range(kv_heads) %}
+        {%- for kv in range(2) %}
+        {%- set u = p ~ "_" ~ "kv"[kv] ~ h %}
         %{{ u }}c5 = vector.shape_cast %{{ u }}c : vector<{{ gd }}x{{ dtype }}> to vector<1x1x1x{{ gd }}x{{ dtype }}>
         tpu.vector_store %buf[%{{ p }}_slot_i, %i{{ kv }}, %h{{ h }}, %{{ p }}_at_i, %i0], %{{ u }}c5 {strides = array<i32>} : {{ buf_t }}, vector<1x1x1x{{ gd }}x{{ dtype }}>,
         {%- endfor %}
@@ -174,11 +199,9 @@ by 0, keys by the tile's first ones, or 0 where there are no 16. -#}
 {#- Hides the scores of keys that the full tile of table entry %c_at lacks: they are those of its first keys. #}
 {%- macro hide() %}
       {%- set gr = granule ~ "x" ~ R %}
-      {{- word("c_keys", "c_at", tile_keys) }}
-      {{- word("c_full", "c_at", tile_full) }}
-      %c_is_full = arith.cmpi eq, %c_full, %c1 : i32
       %c_granule = arith.constant {{ granule }} : i32
-      %c_lacking = arith.divsi %c_keys, %c_granule : i32
+      %c_shift = arith.constant {{ 4 if granule == 16 else 3 }} : i32
+      %c_lacking = arith.shrsi %c_keys, %c_shift : i32
       %c_all = arith.constant {{ kv_tile // granule }} : i32
       %c_granules = arith.select %c_is_full, %c_all, %c_lacking : i32
       scf.for %c_g = %c_lacking to %c_granules step %c1 : i32 {
@@ -199,7 +222,7 @@ by 0, keys by the tile's first ones, or 0 where there are no 16. -#}
         scf.yield
       }
 {%- endmacro %}
-{#- The interval [%{p}_lo, %{p}_hi) of keys that each row sees in the tile of table entry %{p}_at #}
+{#- The interval [%{u}_lo, %{u}_hi) of keys that each row sees in the tile of table entry %{p}_at. #}
 {%- macro interval(p, u, slots) %}
         {{- word(u ~ "_n", p ~ "_at", tile_keys) }}
         {{- word(u ~ "_base", p ~ "_at", tile_key_base) }}
@@ -210,23 +233,18 @@ by 0, keys by the tile's first ones, or 0 where there are no 16. -#}
         %{{ u }}_own_key = vector.load %rows[%{{ u }}_r1, %i0] : {{ rows_t }}, {{ row_i }}
         %{{ u }}_ones = arith.constant dense<1> : {{ row_i }}
         %{{ u }}_own_end = arith.addi %{{ u }}_own_key, %{{ u }}_ones : {{ row_i }}
-        %{{ u }}_own_hi = arith.subi %{{ u }}_own_end, %{{ u }}_base_v : {{ row_i }}
-        %{{ u }}_own_hin = arith.minsi %{{ u }}_own_hi, %{{ u }}_n_v : {{ row_i }}
-        %{{ u }}_own_lo = arith.subi %{{ u }}_own_start, %{{ u }}_base_v : {{ row_i }}
+        %{{ u }}_own_past = arith.subi %{{ u }}_own_end, %{{ u }}_base_v : {{ row_i }}
+        %{{ u }}_own_hi = arith.minsi %{{ u }}_own_past, %{{ u }}_n_v : {{ row_i }}
         {%- if window %}
         // Sliding window: no key at or below position - window.
+        %{{ u }}_run_lo = arith.subi %{{ u }}_own_start, %{{ u }}_base_v : {{ row_i }}
         %{{ u }}_reach = arith.constant dense<{{ window }}> : {{ row_i }}
-        %{{ u }}_own_reach = arith.subi %{{ u }}_own_hi, %{{ u }}_reach : {{ row_i }}
-        %{{ u }}_lo_own = arith.maxsi %{{ u }}_own_lo, %{{ u }}_own_reach : {{ row_i }}
-        {%- set own_lo = u ~ "_lo_own" %}
+        %{{ u }}_own_reach = arith.subi %{{ u }}_own_past, %{{ u }}_reach : {{ row_i }}
+        %{{ u }}_own_lo = arith.maxsi %{{ u }}_run_lo, %{{ u }}_own_reach : {{ row_i }}
         {%- else %}
-        {%- set own_lo = u ~ "_own_lo" %}
+        %{{ u }}_own_lo = arith.subi %{{ u }}_own_start, %{{ u }}_base_v : {{ row_i }}
         {%- endif %}
-        {%- if slots %}
-        %{{ u }}_zero = arith.constant dense<0> : {{ row_i }}
-        %{{ u }}_lo = arith.addi %{{ own_lo }}, %{{ u }}_zero : {{ row_i }}
-        %{{ u }}_hi = arith.addi %{{ u }}_own_hin, %{{ u }}_zero : {{ row_i }}
-        {%- else %}
+        {%- if not slots %}
         {{- word(u ~ "_wlo", p ~ "_at", tile_whole_lo) }}
         {{- word(u ~ "_whi", p ~ "_at", tile_whole_hi) }}
         %{{ u }}_group = arith.constant {{ group }} : i32
@@ -238,7 +256,7 @@ by 0, keys by the tile's first ones, or 0 where there are no 16. -#}
         %{{ u }}_behind = arith.cmpi sge, %{{ u }}_row, %{{ u }}_from_v : {{ row_i }}
         %{{ u }}_before = arith.cmpi slt, %{{ u }}_row, %{{ u }}_to_v : {{ row_i }}
         %{{ u }}_whole = arith.andi %{{ u }}_behind, %{{ u }}_before : {{ row_b }}
-        %{{ u }}_hi = arith.select %{{ u }}_whole, %{{ u }}_n_v, %{{ u }}_own_hin : {{ row_b }}, {{ row_i }}
+        %{{ u }}_hi = arith.select %{{ u }}_whole, %{{ u }}_n_v, %{{ u }}_own_hi : {{ row_b }}, {{ row_i }}
         {%- if window %}
         {{- word(u ~ "_position", p ~ "_at", tile_position) }}
         %{{ u }}_r2 = arith.constant {{ section_position }} : index
@@ -246,22 +264,28 @@ by 0, keys by the tile's first ones, or 0 where there are no 16. -#}
         %{{ u }}_tile_pos = vector.broadcast %{{ u }}_position : i32 to {{ row_i }}
         %{{ u }}_ahead = arith.subi %{{ u }}_row_position, %{{ u }}_tile_pos : {{ row_i }}
         %{{ u }}_ahead1 = arith.addi %{{ u }}_ahead, %{{ u }}_ones : {{ row_i }}
-        %{{ u }}_lo_whole = arith.subi %{{ u }}_ahead1, %{{ u }}_reach : {{ row_i }}
+        %{{ u }}_whole_lo = arith.subi %{{ u }}_ahead1, %{{ u }}_reach : {{ row_i }}
         {%- else %}
-        %{{ u }}_lo_whole = arith.constant dense<0> : {{ row_i }}
+        %{{ u }}_whole_lo = arith.constant dense<0> : {{ row_i }}
         {%- endif %}
-        %{{ u }}_lo = arith.select %{{ u }}_whole, %{{ u }}_lo_whole, %{{ own_lo }} : {{ row_b }}, {{ row_i }}
+        %{{ u }}_lo = arith.select %{{ u }}_whole, %{{ u }}_whole_lo, %{{ u }}_own_lo : {{ row_b }}, {{ row_i }}
         {%- endif %}
 {%- endmacro %}
-{#- %bias of a tile of `keys` keys whose rows see [%{i}_lo, %{i}_hi): 0, or -1e30. #}
-{%- macro bias(p, i, keys) %}
+{#- %bias of a tile of `keys` keys whose rows see [%{lo}, %{hi}): 0, or -1e30. #}
+{%- macro bias(p, lo, hi, keys) %}
       {%- set kr = keys ~ "x" ~ R %}
+      // lo <= key < hi is one comparison of key - lo with hi - lo without signs: both less 2^31, with signs.
+      %{{ p }}_nought = arith.constant dense<0> : {{ row_i }}
+      %{{ p }}_least = arith.constant dense<-2147483648> : {{ row_i }}
+      %{{ p }}_span = arith.subi %{{ hi }}, %{{ lo }} : {{ row_i }}
+      %{{ p }}_some = arith.maxsi %{{ p }}_span, %{{ p }}_nought : {{ row_i }}
+      %{{ p }}_lim = arith.addi %{{ p }}_some, %{{ p }}_least : {{ row_i }}
+      %{{ p }}_off = arith.addi %{{ lo }}, %{{ p }}_least : {{ row_i }}
       %{{ p }}_key = tpu.iota {dimensions = array<i32: 0>} : vector<{{ kr }}xi32>
-      %{{ p }}_lob = vector.broadcast %{{ i }}_lo : {{ row_i }} to vector<{{ kr }}xi32>
-      %{{ p }}_hib = vector.broadcast %{{ i }}_hi : {{ row_i }} to vector<{{ kr }}xi32>
-      %{{ p }}_ge = arith.cmpi sge, %{{ p }}_key, %{{ p }}_lob : vector<{{ kr }}xi32>
-      %{{ p }}_lt = arith.cmpi slt, %{{ p }}_key, %{{ p }}_hib : vector<{{ kr }}xi32>
-      %{{ p }}_sees = arith.andi %{{ p }}_ge, %{{ p }}_lt : vector<{{ kr }}xi1>
+      %{{ p }}_offb = vector.broadcast %{{ p }}_off : {{ row_i }} to vector<{{ kr }}xi32>
+      %{{ p }}_limb = vector.broadcast %{{ p }}_lim : {{ row_i }} to vector<{{ kr }}xi32>
+      %{{ p }}_far = arith.subi %{{ p }}_key, %{{ p }}_offb : vector<{{ kr }}xi32>
+      %{{ p }}_sees = arith.cmpi slt, %{{ p }}_far, %{{ p }}_limb : vector<{{ kr }}xi32>
       %{{ p }}_hidden = arith.constant dense<-1.000000e+30> : vector<{{ kr }}xf32>
       %{{ p }}_seen = arith.constant dense<0.000000e+00> : vector<{{ kr }}xf32>
       %{{ p }}_bias = arith.select %{{ p }}_sees, %{{ p }}_seen, %{{ p }}_hidden : vector<{{ kr }}xi1>, vector<{{ kr }}xf32>
@@ -381,7 +405,8 @@ by 0, keys by the tile's first ones, or 0 where there are no 16. -#}
       {{- score_constants(p, sizes[kind]) }}
       {%- if kind != "full" %}
       {{- interval("x", p, kind == "slots") }}
-      {{- bias(p, p, sizes[kind]) }}
+      {%- set own = "_own" if kind == "slots" else "" %}
+      {{- bias(p, p ~ own ~ "_lo", p ~ own ~ "_hi", sizes[kind]) }}
       {%- endif %}
 {%- endmacro %}
 {#- Scores of head `h` for the tile of table entry %x_at in buffer %{slot}. #}
@@ -524,6 +549,7 @@ module @{{ name }} {
       scf.for %a_slot = %c0 to %primed step %c1 : i32 {
         %a_off = arith.muli %a_slot, %words : i32
         %a_at = arith.addi %tiles_at, %a_off : i32
+        {{- entry("a") }}
         {{- copies("a", "start") }}
         scf.yield
       }
@@ -531,13 +557,13 @@ module @{{ name }} {
       scf.if %z_some {
         %z_at = arith.addi %tiles_at, %c0 : i32
         %z_slot = arith.constant 0 : i32
+        {{- entry("z") }}
         {{- copies("z", "wait") }}
         {{- clean("z") }}
         scf.yield
       }
       scf.yield
     }
-    %full_c = arith.constant 1 : i32
     %ks = arith.constant {{ kind_slots }} : i32
     %some = arith.cmpi slt, %first, %end : i32
     scf.if %some {
@@ -547,13 +573,13 @@ module @{{ name }} {
       %first_i = arith.index_cast %first_s : i32 to index
       {{- word("x_full", "x_at", tile_full) }}
       {{- word("x_kind", "x_at", tile_kind) }}
-      %x_is_full = arith.cmpi eq, %x_full, %full_c : i32
-      scf.if %x_is_full {
+      %next_full = arith.cmpi eq, %x_full, %c1 : i32
+      scf.if %next_full {
         {{- begin("fb", "full") }}
         scf.yield
       } else {
-        %x_is_slots = arith.cmpi eq, %x_kind, %ks : i32
-        scf.if %x_is_slots {
+        %next_slots = arith.cmpi eq, %x_kind, %ks : i32
+        scf.if %next_slots {
           {{- begin("sb", "slots") }}
           scf.yield
         } else {
@@ -574,48 +600,57 @@ module @{{ name }} {
       %slot_i = arith.index_cast %slot : i32 to index
       %off = arith.muli %i, %words : i32
       %c_at = arith.addi %tiles_at, %off : i32
+      // All words that decide about this step, in one go: a load from SMEM takes a while.
+      %x_at = arith.addi %c_at, %words : i32
+      {{- word("c_kind", "c_at", tile_kind) }}
+      {{- word("c_keys", "c_at", tile_keys) }}
+      {{- word("c_full", "c_at", tile_full) }}
+      {{- entry("x") }}
+      {{- word("x_full", "x_at", tile_full) }}
+      %c_is_full = arith.cmpi eq, %c_full, %c1 : i32
+      %this_slots = arith.cmpi eq, %c_kind, %ks : i32
+      %next_full = arith.cmpi eq, %x_full, %c1 : i32
+      %next_slots = arith.cmpi eq, %x_kind, %ks : i32
       %bi = arith.addi %i, %ring : i32
       %more = arith.cmpi slt, %bi, %total : i32
       scf.if %more {
         %b_off = arith.muli %bi, %words : i32
         %b_at = arith.addi %tiles_at, %b_off : i32
         %b_slot = arith.andi %bi, %ring : i32
+        {{- entry("b") }}
         {{- copies("b", "start") }}
         scf.yield
       }
       %ni = arith.addi %i, %c1 : i32
-      %x_at = arith.addi %c_at, %words : i32
-      %next_s = arith.andi %ni, %ring : i32
-      %next_i = arith.index_cast %next_s : i32 to index
+      %x_slot = arith.andi %ni, %ring : i32
+      %next_i = arith.index_cast %x_slot : i32 to index
       %follows = arith.cmpi slt, %ni, %total : i32
       scf.if %follows {
-        %w_at = arith.addi %x_at, %c0 : i32
-        %w_slot = arith.addi %next_s, %c0 : i32
-        {{- copies("w", "wait") }}
-        {{- clean("w") }}
+        {{- copies("x", "wait") }}
+        {{- clean("x") }}
         scf.yield
       }
       {{- hide() }}
-      {{- word("kind", "c_at", tile_kind) }}
-      %is_slots = arith.cmpi eq, %kind, %ks : i32
       %inside = arith.cmpi slt, %ni, %end : i32
       scf.if %inside {
-        {{- word("x_full", "x_at", tile_full) }}
-        %x_is_full = arith.cmpi eq, %x_full, %full_c : i32
-        scf.if %x_is_full {
-          {{- body("kf", false, "full") }}
-          scf.yield
-        } else {
-          {{- word("x_kind", "x_at", tile_kind) }}
-          %x_is_slots = arith.cmpi eq, %x_kind, %ks : i32
-          scf.if %x_is_slots {
-            scf.if %is_slots {
+        scf.if %this_slots {
+          scf.if %next_full {
+            {{- body("sf", true, "full") }}
+            scf.yield
+          } else {
+            scf.if %next_slots {
               {{- body("ss", true, "slots") }}
               scf.yield
             } else {
-              {{- body("ks", false, "slots") }}
+              {{- body("se", true, "edge") }}
               scf.yield
             }
+            scf.yield
+          }
+          scf.yield
+        } else {
+          scf.if %next_full {
+            {{- body("kf", false, "full") }}
             scf.yield
           } else {
             {{- body("ke", false, "edge") }}
@@ -625,7 +660,7 @@ module @{{ name }} {
         }
         scf.yield
       } else {
-        scf.if %is_slots {
+        scf.if %this_slots {
           {{- body("s", true, none) }}
           scf.yield
         } else {

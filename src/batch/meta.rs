@@ -15,7 +15,8 @@ pub mod layout {
     pub const NUM_Q_TILES: usize = 1;
     /// Header word: start of the tile offsets (CSR over query tiles).
     pub const TILE_OFFSETS: usize = 2;
-    /// Header word: start of the tile table.
+    /// Header word: start of the tile table: the entries of one query tile behind those of the one before. With aligned
+    /// runs the slot tiles of a query tile come first, else last.
     pub const TILES: usize = 3;
     /// Header word: start of the page list.
     pub const PAGES: usize = 4;
