@@ -410,7 +410,9 @@ fn words(case: &Case) -> Vec<WordEdit<'_>> {
         (
             "a row of the group does not see the prefix",
             "whole rows' end - 1",
-            Box::new(move |w| w[last_prefix + layout::TILE_WHOLE_HI] -= 1),
+            Box::new(move |w| {
+                w[case.tile(2, |t| edge(t) && t[layout::TILE_WHOLE_HI] > 0) + layout::TILE_WHOLE_HI] -= 1
+            }),
         ),
         (
             "an edge tile said to be full",
