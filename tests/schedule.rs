@@ -64,6 +64,7 @@ fn check_matmul_grid(schedule: &Schedule) {
 #[test]
 fn a_committed_schedule_gives_the_counts_of_its_grid() {
     let schedule = Schedule::parse(
+        DeviceKind::V6e,
         include_str!("data/schedule/matmul_grid.bundles.txt"),
         include_str!("data/schedule/matmul_grid.utilization.txt"),
         "",
@@ -81,11 +82,14 @@ fn a_committed_schedule_gives_the_counts_of_its_grid() {
 fn damaged_listings_are_refused_or_not_trusted() {
     let bundles = include_str!("data/schedule/matmul_grid.bundles.txt");
     let utilization = include_str!("data/schedule/matmul_grid.utilization.txt");
-    let parse = |bundles: &str| Schedule::parse(bundles, utilization, "");
+    let parse = |bundles: &str| Schedule::parse(DeviceKind::V6e, bundles, utilization, "");
     // A slot is missing.
     let gap: Vec<&str> = bundles.lines().filter(|l| !l.trim_start().starts_with("0x20 ")).collect();
     assert!(parse(&gap.join("\n")).unwrap_err().to_string().contains("comes next"));
-    assert!(Schedule::parse(bundles, utilization.trim_end().rsplit_once('\n').unwrap().0, "").is_err());
+    assert!(
+        Schedule::parse(DeviceKind::V6e, bundles, utilization.trim_end().rsplit_once('\n').unwrap().0, "")
+            .is_err()
+    );
     // An op that decides the loop is not known.
     let strange = parse(&bundles.replace("sadd.s32", "sadd.s99")).unwrap().replay(&[], &NO_LATENCY);
     assert!(!strange.trusted() && strange.unknown.contains_key("sadd.s99"), "{:?}", strange.trouble);

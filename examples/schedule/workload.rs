@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde::Serialize;
 use tpu_rpa::batch::{Group, Plan, Planner, Tiling};
 use tpu_rpa::kernels;
-use tpu_rpa::schedule::{Kernel, Work};
+use tpu_rpa::schedule::{DeviceKind, Kernel, Work};
 use tpu_rpa::spec::{AttentionSpec, DType, LabelLogprobsSpec, LabelSet};
 
 use crate::args::{Heads, Shape};
@@ -169,7 +169,10 @@ impl Workload {
             .dtype(DType::Bf16)
             .build()?;
         let tiles = shape.tiles;
-        let tiling = Tiling::new(tiles.q, tiles.kv, tiles.own, shape.page_size)?.with_aligned_runs();
+        let mut tiling = Tiling::new(tiles.q, tiles.kv, tiles.own, shape.page_size)?.with_aligned_runs();
+        if shape.device == DeviceKind::V5e {
+            tiling = tiling.with_scaled_scores();
+        }
         let groups = self.groups();
         let pages = |group: &Lengths| group.prefix.div_ceil(shape.page_size);
         let shared = self == Workload::W2g;

@@ -1,8 +1,11 @@
 {#- Ragged paged attention with a shared prefix, for TPU.
 
 Algorithm. The grid walks query tiles. For each, a loop walks exactly the key tiles that the planner listed, with a
-running maximum m, a running sum l and an unnormalised result acc for every row (online softmax). Keys come by DMA
-into one of two buffers; the next tile's copy runs while this one is computed.
+running maximum m, a running sum l and an unnormalised result acc for every row (online softmax).
+
+Copies. The table lists tiles in the order of their use, whatever their query tile; tile i comes by DMA into buffer i mod
+4 of a ring. A step of the loop starts the copy that is 4 - 1 tiles ahead and awaits the next tile's, so copies
+run ahead across query tiles too, and grid steps follow one another.
 
 Orientation. Scores are kept transposed, S^T = K Q^T: keys on sublanes, query rows on lanes. Softmax maxima and sums
 then run down sublanes, on the vector unit, without crossing lanes; the result is kept as O^T = V^T P^T and turned
@@ -12,18 +15,30 @@ Data. q, o [kv_heads, T * group, head_dim];
 rows [8, T * group] i32: own_start, own_key, position of every row; pages [pool, 2, kv_heads, page_size, head_dim];
 new_kv [2, kv_heads, slots, head_dim]: new keys and values in slot order; head and tables: the planner's words.
 
-Body. Heads take turns: probabilities of one, scores of the next, result of the first. Scores and probabilities pass
-through VMEM, two heads' worth: as values of the program they would outnumber the registers.
+Body. A step computes probabilities and result of its tile and the scores of the next one: for each head in turn the
+probabilities, the next tile's scores, the result. The matrix unit so has work while the vector unit takes exponentials, and
+nothing waits for a product of the same step. Scores of all heads lie in VMEM from one step to the next, with the factor al
+that rescales older sums. A query tile begins with scores alone, and its last step writes the result instead.
 
-Tiles. Full: every row sees every key, no mask. Edge: a row sees the keys [lo, hi) of the tile. Keys of packed short
-segments come in tiles of {own_tile}, all others in tiles of {kv_tile}.
+Tiles. Full: every row sees every key that exists, no mask. Edge: a row sees the keys [lo, hi) of the tile. Keys of packed
+short segments come in slot tiles of {own_tile}, all others in tiles of {kv_tile}. Slot tiles come first.
+
+Masks. A mask is a bias of 0 or -1e30, made once a tile and added to the scores of every head, in the matrix product where
+nothing stands between. A full tile may be short: its missing keys are copies of its first ones, which leave the maximum as
+it is, and their scores are hidden before probabilities are taken.
+
+Scale. Scores are scaled in f32, times log2(e): softmax works in base 2. A factor folded into a bf16 q would round it. So q
+times the factor is the sum of two bf16 terms, 16 bits together, both contracted with k at once: heads of up to 128 fill half
+of the 256 elements that a matrix unit of v6e and v7x contracts, and a multiplication of every score is more than the vector
+unit has time for. On v5e, whose units contract 128, the tiling asks for scaled scores; larger heads and f32 scale them too.
 
 Invariants.
 - Every copy that was started is awaited before the body that reads it, and none is in flight at the end.
-- Scores are scaled in f32, times log2(e): softmax works in base 2. Folding the factor into a bf16 q would round it.
-- A masked score is -1e30 while running maxima start at -1e20: its probability is exactly 0, also in rows that have
-  seen nothing yet. A row that never sees a key has l = 0 and gives 0.
-- Behind a tile's key count a buffer holds anything, NaN included: scores there are replaced by a select, V by 0.
+- A buffer is filled again only after the step that takes its values.
+- A masked score is at most -1e30 plus a score while running maxima start at -1e20: its probability is exactly 0, also in rows
+  that have seen nothing yet. A row that never sees a key has l = 0 and gives 0.
+- Behind a tile's key count a copy leaves anything, NaN included: keys and values there are replaced in the buffer.
+- A short full tile has at least {run_align} keys.
 #}
 {%- set R = q_tile * group %}
 {%- set log2_e = 1.4426950408889634 %}
@@ -39,14 +54,22 @@ Invariants.
 {%- set rows_t = "memref<8x" ~ R ~ "xi32, " ~ vmem ~ ">" %}
 {%- set pages_t = "memref<" ~ pool_pages ~ "x2x" ~ kv_heads ~ "x" ~ page_size ~ "x" ~ head_dim ~ "x" ~ dtype ~ ", " ~ any ~ ">" %}
 {%- set new_t = "memref<2x" ~ kv_heads ~ "x" ~ key_slots ~ "x" ~ head_dim ~ "x" ~ dtype ~ ", " ~ any ~ ">" %}
-{%- set buf_t = "memref<2x2x" ~ kv_heads ~ "x" ~ kv_tile ~ "x" ~ head_dim ~ "x" ~ dtype ~ ", " ~ vmem ~ ">" %}
-{%- set sem_t = "memref<2x!tpu.dma_semaphore, " ~ sems ~ ">" %}
+{%- set depth = 4 %}
+{%- set buf_t = "memref<" ~ depth ~ "x2x" ~ kv_heads ~ "x" ~ kv_tile ~ "x" ~ head_dim ~ "x" ~ dtype ~ ", " ~ vmem ~ ">" %}
+{%- set sem_t = "memref<" ~ depth ~ "x!tpu.dma_semaphore, " ~ sems ~ ">" %}
 {%- set sem1_t = "memref<1x!tpu.dma_semaphore, " ~ sems ~ ">" %}
 {%- set sem0_t = "memref<!tpu.dma_semaphore, " ~ sems ~ ">" %}
 {%- set acc_t = "memref<" ~ kv_heads ~ "x" ~ head_dim ~ "x" ~ R ~ "xf32, " ~ vmem ~ ">" %}
 {%- set stat_t = "memref<" ~ kv_heads ~ "x8x" ~ R ~ "xf32, " ~ vmem ~ ">" %}
-{%- set scores_t = "memref<2x" ~ kv_tile ~ "x" ~ R ~ "xf32, " ~ vmem ~ ">" %}
-{%- set probs_t = "memref<2x" ~ kv_tile ~ "x" ~ R ~ "x" ~ dtype ~ ", " ~ vmem ~ ">" %}
+{%- set scores_t = "memref<" ~ kv_heads ~ "x" ~ kv_tile ~ "x" ~ R ~ "xf32, " ~ vmem ~ ">" %}
+{%- set probs_t = "memref<" ~ kv_heads ~ "x" ~ kv_tile ~ "x" ~ R ~ "x" ~ dtype ~ ", " ~ vmem ~ ">" %}
+{%- set bias_t = "memref<" ~ kv_tile ~ "x" ~ R ~ "xf32, " ~ vmem ~ ">" %}
+{%- set granule = 16 if kv_tile % 16 == 0 and own_tile % 16 == 0 else 8 %}
+{#- Half of a 256-wide matrix unit is idle at 128 contracted elements: q in two bf16 terms fits in. -#}
+{%- set split = not f32 and head_dim <= 128 and not scaled_scores %}
+{%- set factor = scale / soft_cap if soft_cap else scale * log2_e %}
+{%- set qd = 2 * head_dim %}
+{%- set qs_t = "memref<" ~ kv_heads ~ "x" ~ qd ~ "x" ~ R ~ "x" ~ dtype ~ ", " ~ vmem ~ ">" %}
 {%- set row_i = "vector<1x" ~ R ~ "xi32>" %}
 {%- set row_f = "vector<1x" ~ R ~ "xf32>" %}
 {%- set row_b = "vector<1x" ~ R ~ "xi1>" %}
@@ -77,11 +100,14 @@ Invariants.
         tpu.wait_dma2 semaphore(%{{ p }}_sem : {{ sem0_t }}) src(%{{ p }}_src : {{ src }}) dst(%{{ p }}_dst : {{ dst }})
         {%- endif %}
 {%- endmacro %}
-{#- Starts or awaits the copies of table entry %{p}_at into buffer %{p}_slot. #}
-{%- macro copies(p, op) %}
+{#- What a copy needs of table entry %{p}_at. #}
+{%- macro entry(p) %}
       {{- word(p ~ "_kind", p ~ "_at", tile_kind) }}
       {{- word(p ~ "_start", p ~ "_at", tile_start) }}
       {{- word(p ~ "_keys", p ~ "_at", tile_keys) }}
+{%- endmacro %}
+{#- Starts or awaits the copies of table entry %{p}_at into buffer %{p}_slot. #}
+{%- macro copies(p, op) %}
       {{- slot_sem(p, p ~ "_slot") }}
       %{{ p }}_kp = arith.constant {{ kind_pages }} : i32
       %{{ p }}_ks = arith.constant {{ kind_slots }} : i32
@@ -120,29 +146,187 @@ Invariants.
         scf.yield
       }
 {%- endmacro %}
-{#- Scores of head `h`, keys on sublanes, into %scores; the running maximum becomes %{u}_mn, %{u}_al rescales what was. #}
-{%- macro scores(p, u, h, keys, edge, counter) %}
+
+{#- Replaces what lies behind the keys of table entry %{p}_at in its buffer %{p}_slot, for NaN would outlive every mask: values
+by 0, keys by the tile's first ones, or 0 where there are no 16. -#}
+{%- macro clean(p) %}
+      {%- set gd = granule ~ "x" ~ head_dim %}
+      %{{ p }}_all = arith.constant {{ kv_tile }} : i32
+      %{{ p }}_own = arith.constant {{ own_tile }} : i32
+      %{{ p }}_is_own = arith.cmpi eq, %{{ p }}_kind, %{{ p }}_ks : i32
+      %{{ p }}_size = arith.select %{{ p }}_is_own, %{{ p }}_own, %{{ p }}_all : i32
+      %{{ p }}_granule = arith.constant {{ granule }} : i32
+      %{{ p }}_shift = arith.constant {{ 4 if granule == 16 else 3 }} : i32
+      %{{ p }}_dirty = arith.shrsi %{{ p }}_keys, %{{ p }}_shift : i32
+      %{{ p }}_granules = arith.shrsi %{{ p }}_size, %{{ p }}_shift : i32
+      %{{ p }}_slot_i = arith.index_cast %{{ p }}_slot : i32 to index
+      scf.for %{{ p }}_g = %{{ p }}_dirty to %{{ p }}_granules step %c1 : i32 {
+        %{{ p }}_at_row = arith.muli %{{ p }}_g, %{{ p }}_granule : i32
+        %{{ p }}_at_i = arith.index_cast %{{ p }}_at_row : i32 to index
+        %{{ p }}_key = tpu.iota {dimensions = array<i32: 0>} : vector<{{ gd }}xi32>
+        %{{ p }}_left = arith.subi %{{ p }}_keys, %{{ p }}_at_row : i32
+        %{{ p }}_left_v = vector.broadcast %{{ p }}_left : i32 to vector<{{ gd }}xi32>
+        %{{ p }}_keep = arith.cmpi slt, %{{ p }}_key, %{{ p }}_left_v : vector<{{ gd }}xi32>
+        %{{ p }}_keys_v = vector.broadcast %{{ p }}_keys : i32 to vector<{{ gd }}xi32>
+        %{{ p }}_there = arith.cmpi slt, %{{ p }}_key, %{{ p }}_keys_v : vector<{{ gd }}xi32>
+        %{{ p }}_none = arith.constant dense<0.000000e+00> : vector<{{ gd }}x{{ dtype }}>
+        // All loads come first: the compiler cannot know that they are from other places than the stores.
+        {%- for h in range(kv_heads) %}
+        {%- for kv in range(2) %}
+        {%- set u = p ~ "_" ~ "kv"[kv] ~ h %}
+        %{{ u }}5 = vector.load %buf[%{{ p }}_slot_i, %i{{ kv }}, %h{{ h }}, %{{ p }}_at_i, %i0] : {{ buf_t }}, vector<1x1x1x{{ gd }}x{{ dtype }}>
+        %{{ u }} = vector.shape_cast %{{ u }}5 : vector<1x1x1x{{ gd }}x{{ dtype }}> to vector<{{ gd }}x{{ dtype }}>
+        {%- if kv == 0 %}
+        %{{ u }}f5 = vector.load %buf[%{{ p }}_slot_i, %i0, %h{{ h }}, %i0, %i0] : {{ buf_t }}, vector<1x1x1x{{ gd }}x{{ dtype }}>
+        %{{ u }}f = vector.shape_cast %{{ u }}f5 : vector<1x1x1x{{ gd }}x{{ dtype }}> to vector<{{ gd }}x{{ dtype }}>
+        %{{ u }}r = arith.select %{{ p }}_there, %{{ u }}f, %{{ p }}_none : vector<{{ gd }}xi1>, vector<{{ gd }}x{{ dtype }}>
+        %{{ u }}c = arith.select %{{ p }}_keep, %{{ u }}, %{{ u }}r : vector<{{ gd }}xi1>, vector<{{ gd }}x{{ dtype }}>
+        {%- else %}
+        %{{ u }}c = arith.select %{{ p }}_keep, %{{ u }}, %{{ p }}_none : vector<{{ gd }}xi1>, vector<{{ gd }}x{{ dtype }}>
+        {%- endif %}
+        {%- endfor %}
+        {%- endfor %}
+        {%- for h in range(kv_heads) %}
+        {%- for kv in range(2) %}
+        {%- set u = p ~ "_" ~ "kv"[kv] ~ h %}
+        %{{ u }}c5 = vector.shape_cast %{{ u }}c : vector<{{ gd }}x{{ dtype }}> to vector<1x1x1x{{ gd }}x{{ dtype }}>
+        tpu.vector_store %buf[%{{ p }}_slot_i, %i{{ kv }}, %h{{ h }}, %{{ p }}_at_i, %i0], %{{ u }}c5 {strides = array<i32>} : {{ buf_t }}, vector<1x1x1x{{ gd }}x{{ dtype }}>,
+        {%- endfor %}
+        {%- endfor %}
+        scf.yield
+      }
+{%- endmacro %}
+{#- Hides the scores of keys that the full tile of table entry %c_at lacks: they are those of its first keys. #}
+{%- macro hide() %}
+      {%- set gr = granule ~ "x" ~ R %}
+      %c_granule = arith.constant {{ granule }} : i32
+      %c_shift = arith.constant {{ 4 if granule == 16 else 3 }} : i32
+      %c_lacking = arith.shrsi %c_keys, %c_shift : i32
+      %c_all = arith.constant {{ kv_tile // granule }} : i32
+      %c_granules = arith.select %c_is_full, %c_all, %c_lacking : i32
+      scf.for %c_g = %c_lacking to %c_granules step %c1 : i32 {
+        %c_row = arith.muli %c_g, %c_granule : i32
+        %c_row_i = arith.index_cast %c_row : i32 to index
+        %c_left = arith.subi %c_keys, %c_row : i32
+        %c_left_v = vector.broadcast %c_left : i32 to vector<{{ gr }}xi32>
+        %c_key = tpu.iota {dimensions = array<i32: 0>} : vector<{{ gr }}xi32>
+        %c_keep = arith.cmpi slt, %c_key, %c_left_v : vector<{{ gr }}xi32>
+        %c_hidden = arith.constant dense<-1.000000e+30> : vector<{{ gr }}xf32>
+        {%- for h in range(kv_heads) %}
+        %cs{{ h }}_3 = vector.load %scores[%h{{ h }}, %c_row_i, %i0] : {{ scores_t }}, vector<1x{{ gr }}xf32>
+        %cs{{ h }} = vector.shape_cast %cs{{ h }}_3 : vector<1x{{ gr }}xf32> to vector<{{ gr }}xf32>
+        %cs{{ h }}_s = arith.select %c_keep, %cs{{ h }}, %c_hidden : vector<{{ gr }}xi1>, vector<{{ gr }}xf32>
+        %cs{{ h }}_s3 = vector.shape_cast %cs{{ h }}_s : vector<{{ gr }}xf32> to vector<1x{{ gr }}xf32>
+        tpu.vector_store %scores[%h{{ h }}, %c_row_i, %i0], %cs{{ h }}_s3 {strides = array<i32>} : {{ scores_t }}, vector<1x{{ gr }}xf32>,
+        {%- endfor %}
+        scf.yield
+      }
+{%- endmacro %}
+{#- The interval [%{u}_lo, %{u}_hi) of keys that each row sees in the tile of table entry %{p}_at. #}
+{%- macro interval(p, u, slots) %}
+        {{- word(u ~ "_n", p ~ "_at", tile_keys) }}
+        {{- word(u ~ "_base", p ~ "_at", tile_key_base) }}
+        %{{ u }}_n_v = vector.broadcast %{{ u }}_n : i32 to {{ row_i }}
+        %{{ u }}_base_v = vector.broadcast %{{ u }}_base : i32 to {{ row_i }}
+        %{{ u }}_own_start = vector.load %rows[%i0, %i0] : {{ rows_t }}, {{ row_i }}
+        %{{ u }}_r1 = arith.constant {{ section_own_key }} : index
+        %{{ u }}_own_key = vector.load %rows[%{{ u }}_r1, %i0] : {{ rows_t }}, {{ row_i }}
+        %{{ u }}_ones = arith.constant dense<1> : {{ row_i }}
+        %{{ u }}_own_end = arith.addi %{{ u }}_own_key, %{{ u }}_ones : {{ row_i }}
+        %{{ u }}_own_past = arith.subi %{{ u }}_own_end, %{{ u }}_base_v : {{ row_i }}
+        %{{ u }}_own_hi = arith.minsi %{{ u }}_own_past, %{{ u }}_n_v : {{ row_i }}
+        {%- if window %}
+        // Sliding window: no key at or below position - window.
+        %{{ u }}_run_lo = arith.subi %{{ u }}_own_start, %{{ u }}_base_v : {{ row_i }}
+        %{{ u }}_reach = arith.constant dense<{{ window }}> : {{ row_i }}
+        %{{ u }}_own_reach = arith.subi %{{ u }}_own_past, %{{ u }}_reach : {{ row_i }}
+        %{{ u }}_own_lo = arith.maxsi %{{ u }}_run_lo, %{{ u }}_own_reach : {{ row_i }}
+        {%- else %}
+        %{{ u }}_own_lo = arith.subi %{{ u }}_own_start, %{{ u }}_base_v : {{ row_i }}
+        {%- endif %}
+        {%- if not slots %}
+        {{- word(u ~ "_wlo", p ~ "_at", tile_whole_lo) }}
+        {{- word(u ~ "_whi", p ~ "_at", tile_whole_hi) }}
+        %{{ u }}_group = arith.constant {{ group }} : i32
+        %{{ u }}_from = arith.muli %{{ u }}_wlo, %{{ u }}_group : i32
+        %{{ u }}_to = arith.muli %{{ u }}_whi, %{{ u }}_group : i32
+        %{{ u }}_from_v = vector.broadcast %{{ u }}_from : i32 to {{ row_i }}
+        %{{ u }}_to_v = vector.broadcast %{{ u }}_to : i32 to {{ row_i }}
+        %{{ u }}_row = tpu.iota {dimensions = array<i32: 1>} : {{ row_i }}
+        %{{ u }}_behind = arith.cmpi sge, %{{ u }}_row, %{{ u }}_from_v : {{ row_i }}
+        %{{ u }}_before = arith.cmpi slt, %{{ u }}_row, %{{ u }}_to_v : {{ row_i }}
+        %{{ u }}_whole = arith.andi %{{ u }}_behind, %{{ u }}_before : {{ row_b }}
+        %{{ u }}_hi = arith.select %{{ u }}_whole, %{{ u }}_n_v, %{{ u }}_own_hi : {{ row_b }}, {{ row_i }}
+        {%- if window %}
+        {{- word(u ~ "_position", p ~ "_at", tile_position) }}
+        %{{ u }}_r2 = arith.constant {{ section_position }} : index
+        %{{ u }}_row_position = vector.load %rows[%{{ u }}_r2, %i0] : {{ rows_t }}, {{ row_i }}
+        %{{ u }}_tile_pos = vector.broadcast %{{ u }}_position : i32 to {{ row_i }}
+        %{{ u }}_ahead = arith.subi %{{ u }}_row_position, %{{ u }}_tile_pos : {{ row_i }}
+        %{{ u }}_ahead1 = arith.addi %{{ u }}_ahead, %{{ u }}_ones : {{ row_i }}
+        %{{ u }}_whole_lo = arith.subi %{{ u }}_ahead1, %{{ u }}_reach : {{ row_i }}
+        {%- else %}
+        %{{ u }}_whole_lo = arith.constant dense<0> : {{ row_i }}
+        {%- endif %}
+        %{{ u }}_lo = arith.select %{{ u }}_whole, %{{ u }}_whole_lo, %{{ u }}_own_lo : {{ row_b }}, {{ row_i }}
+        {%- endif %}
+{%- endmacro %}
+{#- %bias of a tile of `keys` keys whose rows see [%{lo}, %{hi}): 0, or -1e30. #}
+{%- macro bias(p, lo, hi, keys) %}
+      {%- set kr = keys ~ "x" ~ R %}
+      // lo <= key < hi is one comparison of key - lo with hi - lo without signs: both less 2^31, with signs.
+      %{{ p }}_nought = arith.constant dense<0> : {{ row_i }}
+      %{{ p }}_least = arith.constant dense<-2147483648> : {{ row_i }}
+      %{{ p }}_span = arith.subi %{{ hi }}, %{{ lo }} : {{ row_i }}
+      %{{ p }}_some = arith.maxsi %{{ p }}_span, %{{ p }}_nought : {{ row_i }}
+      %{{ p }}_lim = arith.addi %{{ p }}_some, %{{ p }}_least : {{ row_i }}
+      %{{ p }}_off = arith.addi %{{ lo }}, %{{ p }}_least : {{ row_i }}
+      %{{ p }}_key = tpu.iota {dimensions = array<i32: 0>} : vector<{{ kr }}xi32>
+      %{{ p }}_offb = vector.broadcast %{{ p }}_off : {{ row_i }} to vector<{{ kr }}xi32>
+      %{{ p }}_limb = vector.broadcast %{{ p }}_lim : {{ row_i }} to vector<{{ kr }}xi32>
+      %{{ p }}_far = arith.subi %{{ p }}_key, %{{ p }}_offb : vector<{{ kr }}xi32>
+      %{{ p }}_sees = arith.cmpi slt, %{{ p }}_far, %{{ p }}_limb : vector<{{ kr }}xi32>
+      %{{ p }}_hidden = arith.constant dense<-1.000000e+30> : vector<{{ kr }}xf32>
+      %{{ p }}_seen = arith.constant dense<0.000000e+00> : vector<{{ kr }}xf32>
+      %{{ p }}_bias = arith.select %{{ p }}_sees, %{{ p }}_seen, %{{ p }}_hidden : vector<{{ kr }}xi1>, vector<{{ kr }}xf32>
+      tpu.vector_store %bias[%i0, %i0], %{{ p }}_bias {strides = array<i32>} : {{ bias_t }}, vector<{{ kr }}xf32>,
+{%- endmacro %}
+{#- Scores of head `h` for `keys` keys of buffer %{slot}: %scores, the running maximum, and what rescales older sums. #}
+{%- macro scores(p, h, keys, masked, slot, counter) %}
+      {%- set u = p ~ "a" ~ h %}
+      {%- set rq = (qd ~ "x" ~ R) if split else (R ~ "x" ~ head_dim) %}
       {%- set kd = keys ~ "x" ~ head_dim %}
       {%- set kr = keys ~ "x" ~ R %}
-      %{{ u }}_k4 = vector.load %buf[%slot_i, %i0, %h{{ h }}, %i0, %i0] : {{ buf_t }}, vector<1x1x1x{{ kd }}x{{ dtype }}>{% if h == 0 %} // count: {{ counter }}{% endif %}
-      %{{ u }}_k = vector.shape_cast %{{ u }}_k4 : vector<1x1x1x{{ kd }}x{{ dtype }}> to vector<{{ kd }}x{{ dtype }}>
-      %{{ u }}_q3 = vector.load %q[%h{{ h }}, %i0, %i0] : {{ q_t }}, vector<1x{{ R }}x{{ head_dim }}x{{ dtype }}>
-      %{{ u }}_q = vector.shape_cast %{{ u }}_q3 : vector<1x{{ R }}x{{ head_dim }}x{{ dtype }}> to vector<{{ R }}x{{ head_dim }}x{{ dtype }}>
-      %{{ u }}_qk = tpu.matmul %{{ u }}_k, %{{ u }}_q, %{{ p }}_s0 {dimension_numbers = #tpu.dot_dimension_numbers<[1], [1], [0], [0], [0, 0, 1, 0], [], []>, {{ prec }}transpose_lhs_hint = false} : vector<{{ kd }}x{{ dtype }}>, vector<{{ R }}x{{ head_dim }}x{{ dtype }}>, vector<{{ kr }}xf32> -> vector<{{ kr }}xf32>
-      {%- if soft_cap %}
-      %{{ u }}_ratio = arith.mulf %{{ u }}_qk, %{{ p }}_inv : vector<{{ kr }}xf32>
-      %{{ u }}_tanh = math.tanh %{{ u }}_ratio : vector<{{ kr }}xf32>
-      %{{ u }}_sc = arith.mulf %{{ u }}_tanh, %{{ p }}_cap : vector<{{ kr }}xf32>
-      {%- else %}
-      %{{ u }}_sc = arith.mulf %{{ u }}_qk, %{{ p }}_factor : vector<{{ kr }}xf32>
+      %{{ u }}_k5 = vector.load %buf[%{{ slot }}, %i0, %h{{ h }}, %i0, %i0] : {{ buf_t }}, vector<1x1x1x{{ kd }}x{{ dtype }}>{% if h == 0 %} // count: {{ counter }}{% endif %}
+      %{{ u }}_k = vector.shape_cast %{{ u }}_k5 : vector<1x1x1x{{ kd }}x{{ dtype }}> to vector<{{ kd }}x{{ dtype }}>
+      {%- set in_product = masked and split and not soft_cap %}
+      {%- if masked %}
+      %{{ u }}_b = vector.load %bias[%i0, %i0] : {{ bias_t }}, vector<{{ kr }}xf32>
       {%- endif %}
+      %{{ u }}_q3 = vector.load %{{ "qs" if split else "q" }}[%h{{ h }}, %i0, %i0] : {{ qs_t if split else q_t }}, vector<1x{{ rq }}x{{ dtype }}>
+      %{{ u }}_q = vector.shape_cast %{{ u }}_q3 : vector<1x{{ rq }}x{{ dtype }}> to vector<{{ rq }}x{{ dtype }}>
+      {%- set kk = u ~ "_k" %}
+      {%- if split %}
+      %{{ u }}_kk = tpu.concatenate %{{ u }}_k, %{{ u }}_k in 1 : vector<{{ kd }}x{{ dtype }}>, vector<{{ kd }}x{{ dtype }}> -> vector<{{ keys }}x{{ qd }}x{{ dtype }}>
+      {%- set kk = u ~ "_kk" %}
+      {%- endif %}
+      %{{ u }}_qk = tpu.matmul %{{ kk }}, %{{ u }}_q, %{{ u ~ "_b" if in_product else p ~ "_s0" }} {dimension_numbers = #tpu.dot_dimension_numbers<{{ "[1], [0], [0], [1], [0, 0, 1, 1]" if split else "[1], [1], [0], [0], [0, 0, 1, 0]" }}, [], []>, {{ prec }}transpose_lhs_hint = false} : vector<{{ keys }}x{{ qd if split else head_dim }}x{{ dtype }}>, vector<{{ rq }}x{{ dtype }}>, vector<{{ kr }}xf32> -> vector<{{ kr }}xf32>
+      {%- set score = u ~ "_qk" %}
+      {%- if not split %}
+      %{{ u }}_sc = arith.mulf %{{ score }}, %{{ p }}_factor : vector<{{ kr }}xf32>
       {%- set score = u ~ "_sc" %}
-      {%- if edge %}
-      %{{ u }}_s = arith.select %{{ p }}_sees, %{{ score }}, %{{ p }}_hidden : vector<{{ kr }}xi1>, vector<{{ kr }}xf32>
+      {%- endif %}
+      {%- if soft_cap %}
+      %{{ u }}_tanh = math.tanh %{{ score }} : vector<{{ kr }}xf32>
+      %{{ u }}_capped = arith.mulf %{{ u }}_tanh, %{{ p }}_cap : vector<{{ kr }}xf32>
+      {%- set score = u ~ "_capped" %}
+      {%- endif %}
+      {%- if masked and not in_product %}
+      %{{ u }}_s = arith.addf %{{ score }}, %{{ u }}_b : vector<{{ kr }}xf32>
       {%- set score = u ~ "_s" %}
       {%- endif %}
       %{{ u }}_s3 = vector.shape_cast %{{ score }} : vector<{{ kr }}xf32> to vector<1x{{ kr }}xf32>
-      tpu.vector_store %scores[%i{{ h % 2 }}, %i0, %i0], %{{ u }}_s3 {strides = array<i32>} : {{ scores_t }}, vector<1x{{ kr }}xf32>,
+      tpu.vector_store %scores[%h{{ h }}, %i0, %i0], %{{ u }}_s3 {strides = array<i32>} : {{ scores_t }}, vector<1x{{ kr }}xf32>,
       %{{ u }}_mx1 = vector.multi_reduction <maximumf>, %{{ score }}, %{{ p }}_ninf [0] : vector<{{ kr }}xf32> to vector<{{ R }}xf32>
       %{{ u }}_mx = vector.shape_cast %{{ u }}_mx1 : vector<{{ R }}xf32> to {{ row_f }}
       %{{ u }}_mo3 = vector.load %m[%h{{ h }}, %i0, %i0] : {{ stat_t }}, vector<1x1x{{ R }}xf32>
@@ -152,16 +336,34 @@ Invariants.
       tpu.vector_store %m[%h{{ h }}, %i0, %i0], %{{ u }}_mn3 {strides = array<i32>} : {{ stat_t }}, vector<1x1x{{ R }}xf32>,
       %{{ u }}_md = arith.subf %{{ u }}_mo, %{{ u }}_mn : {{ row_f }}
       %{{ u }}_al = math.exp2 %{{ u }}_md : {{ row_f }}
+      %{{ u }}_al3 = vector.shape_cast %{{ u }}_al : {{ row_f }} to vector<1x1x{{ R }}xf32>
+      tpu.vector_store %al[%h{{ h }}, %i0, %i0], %{{ u }}_al3 {strides = array<i32>} : {{ stat_t }}, vector<1x1x{{ R }}xf32>,
+{%- endmacro %}
+{%- macro score_constants(p, keys) %}
+      {%- set kr = keys ~ "x" ~ R %}
+      %{{ p }}_s0 = arith.constant dense<0.000000e+00> : vector<{{ kr }}xf32>
+      %{{ p }}_ninf = arith.constant dense<0xFF800000> : vector<{{ R }}xf32>
+      {%- if not split %}
+      %{{ p }}_factor = arith.constant dense<{{ factor }}> : vector<{{ kr }}xf32>
+      {%- endif %}
+      {%- if soft_cap %}
+      %{{ p }}_cap = arith.constant dense<{{ soft_cap * log2_e }}> : vector<{{ kr }}xf32>
+      {%- endif %}
 {%- endmacro %}
 {#- Probabilities of head `h` from %scores into %probs; the running sum. #}
-{%- macro probabilities(p, u, h, keys) %}
+{%- macro probabilities(p, h, keys) %}
+            {%- set u = p ~ "b" ~ h %}
       {%- set kr = keys ~ "x" ~ R %}
-      %{{ u }}_sl3 = vector.load %scores[%i{{ h % 2 }}, %i0, %i0] : {{ scores_t }}, vector<1x{{ kr }}xf32>
-      %{{ u }}_sl = vector.shape_cast %{{ u }}_sl3 : vector<1x{{ kr }}xf32> to vector<{{ kr }}xf32>
-      %{{ u }}_mb = vector.broadcast %{{ u }}_mn : {{ row_f }} to vector<{{ kr }}xf32>
-      %{{ u }}_d = arith.subf %{{ u }}_sl, %{{ u }}_mb : vector<{{ kr }}xf32>
+      %{{ u }}_al3 = vector.load %al[%h{{ h }}, %i0, %i0] : {{ stat_t }}, vector<1x1x{{ R }}xf32>
+      %{{ u }}_al = vector.shape_cast %{{ u }}_al3 : vector<1x1x{{ R }}xf32> to {{ row_f }}
+      %{{ u }}_m3 = vector.load %m[%h{{ h }}, %i0, %i0] : {{ stat_t }}, vector<1x1x{{ R }}xf32>
+      %{{ u }}_m = vector.shape_cast %{{ u }}_m3 : vector<1x1x{{ R }}xf32> to {{ row_f }}
+      %{{ u }}_s3 = vector.load %scores[%h{{ h }}, %i0, %i0] : {{ scores_t }}, vector<1x{{ kr }}xf32>
+      %{{ u }}_s = vector.shape_cast %{{ u }}_s3 : vector<1x{{ kr }}xf32> to vector<{{ kr }}xf32>
+      %{{ u }}_mb = vector.broadcast %{{ u }}_m : {{ row_f }} to vector<{{ kr }}xf32>
+      %{{ u }}_d = arith.subf %{{ u }}_s, %{{ u }}_mb : vector<{{ kr }}xf32>
       %{{ u }}_p = math.exp2 %{{ u }}_d : vector<{{ kr }}xf32>
-      %{{ u }}_rs1 = vector.multi_reduction <add>, %{{ u }}_p, %{{ p }}_zero [0] : vector<{{ kr }}xf32> to vector<{{ R }}xf32>
+      %{{ u }}_rs1 = vector.multi_reduction <add>, %{{ u }}_p, %{{ p }}_zero_sum [0] : vector<{{ kr }}xf32> to vector<{{ R }}xf32>
       %{{ u }}_rs = vector.shape_cast %{{ u }}_rs1 : vector<{{ R }}xf32> to {{ row_f }}
       %{{ u }}_lo3 = vector.load %l[%h{{ h }}, %i0, %i0] : {{ stat_t }}, vector<1x1x{{ R }}xf32>
       %{{ u }}_lo = vector.shape_cast %{{ u }}_lo3 : vector<1x1x{{ R }}xf32> to {{ row_f }}
@@ -176,69 +378,139 @@ Invariants.
       {%- set prob = u ~ "_pb" %}
       {%- endif %}
       %{{ u }}_p3 = vector.shape_cast %{{ prob }} : vector<{{ kr }}x{{ dtype }}> to vector<1x{{ kr }}x{{ dtype }}>
-      tpu.vector_store %probs[%i{{ h % 2 }}, %i0, %i0], %{{ u }}_p3 {strides = array<i32>} : {{ probs_t }}, vector<1x{{ kr }}x{{ dtype }}>,
+      tpu.vector_store %probs[%h{{ h }}, %i0, %i0], %{{ u }}_p3 {strides = array<i32>} : {{ probs_t }}, vector<1x{{ kr }}x{{ dtype }}>,
 {%- endmacro %}
 {#- Result of head `h` from %probs. #}
-{%- macro values(p, u, h, keys, edge) %}
+{%- macro values(p, h, keys) %}
+            {%- set u = p ~ "c" ~ h %}
       {%- set kd = keys ~ "x" ~ head_dim %}
       {%- set kr = keys ~ "x" ~ R %}
       {%- set dr = head_dim ~ "x" ~ R %}
-      %{{ u }}_v4 = vector.load %buf[%slot_i, %i1, %h{{ h }}, %i0, %i0] : {{ buf_t }}, vector<1x1x1x{{ kd }}x{{ dtype }}>
-      %{{ u }}_v = vector.shape_cast %{{ u }}_v4 : vector<1x1x1x{{ kd }}x{{ dtype }}> to vector<{{ kd }}x{{ dtype }}>
-      {%- if edge %}
-      %{{ u }}_vs = arith.select %{{ p }}_live, %{{ u }}_v, %{{ p }}_v0 : vector<{{ kd }}xi1>, vector<{{ kd }}x{{ dtype }}>
-      {%- set value = u ~ "_vs" %}
-      {%- else %}
-      {%- set value = u ~ "_v" %}
-      {%- endif %}
-      %{{ u }}_pl3 = vector.load %probs[%i{{ h % 2 }}, %i0, %i0] : {{ probs_t }}, vector<1x{{ kr }}x{{ dtype }}>
-      %{{ u }}_pl = vector.shape_cast %{{ u }}_pl3 : vector<1x{{ kr }}x{{ dtype }}> to vector<{{ kr }}x{{ dtype }}>
-      %{{ u }}_a3 = vector.load %acc[%h{{ h }}, %i0, %i0] : {{ acc_t }}, vector<1x{{ dr }}xf32>
-      %{{ u }}_a = vector.shape_cast %{{ u }}_a3 : vector<1x{{ dr }}xf32> to vector<{{ dr }}xf32>
-      %{{ u }}_ab = vector.broadcast %{{ u }}_al : {{ row_f }} to vector<{{ dr }}xf32>
-      %{{ u }}_as = arith.mulf %{{ u }}_a, %{{ u }}_ab : vector<{{ dr }}xf32>
-      %{{ u }}_an = tpu.matmul %{{ value }}, %{{ u }}_pl, %{{ u }}_as {dimension_numbers = #tpu.dot_dimension_numbers<[0], [0], [1], [1], [0, 1, 1, 1], [], []>, {{ prec }}transpose_lhs_hint = false} : vector<{{ kd }}x{{ dtype }}>, vector<{{ kr }}x{{ dtype }}>, vector<{{ dr }}xf32> -> vector<{{ dr }}xf32>
-      %{{ u }}_an3 = vector.shape_cast %{{ u }}_an : vector<{{ dr }}xf32> to vector<1x{{ dr }}xf32>
-      tpu.vector_store %acc[%h{{ h }}, %i0, %i0], %{{ u }}_an3 {strides = array<i32>} : {{ acc_t }}, vector<1x{{ dr }}xf32>,
+      %{{ u }}_v5 = vector.load %buf[%slot_i, %i1, %h{{ h }}, %i0, %i0] : {{ buf_t }}, vector<1x1x1x{{ kd }}x{{ dtype }}>
+      %{{ u }}_v = vector.shape_cast %{{ u }}_v5 : vector<1x1x1x{{ kd }}x{{ dtype }}> to vector<{{ kd }}x{{ dtype }}>
+      %{{ u }}_p3 = vector.load %probs[%h{{ h }}, %i0, %i0] : {{ probs_t }}, vector<1x{{ kr }}x{{ dtype }}>
+      %{{ u }}_p = vector.shape_cast %{{ u }}_p3 : vector<1x{{ kr }}x{{ dtype }}> to vector<{{ kr }}x{{ dtype }}>
+      %{{ u }}_o3 = vector.load %acc[%h{{ h }}, %i0, %i0] : {{ acc_t }}, vector<1x{{ dr }}xf32>
+      %{{ u }}_o = vector.shape_cast %{{ u }}_o3 : vector<1x{{ dr }}xf32> to vector<{{ dr }}xf32>
+      %{{ u }}_alb = vector.broadcast %{{ p }}b{{ h }}_al : {{ row_f }} to vector<{{ dr }}xf32>
+      %{{ u }}_os = arith.mulf %{{ u }}_o, %{{ u }}_alb : vector<{{ dr }}xf32>
+      %{{ u }}_on = tpu.matmul %{{ u }}_v, %{{ u }}_p, %{{ u }}_os {dimension_numbers = #tpu.dot_dimension_numbers<[0], [0], [1], [1], [0, 1, 1, 1], [], []>, {{ prec }}transpose_lhs_hint = false} : vector<{{ kd }}x{{ dtype }}>, vector<{{ kr }}x{{ dtype }}>, vector<{{ dr }}xf32> -> vector<{{ dr }}xf32>
+      %{{ u }}_on3 = vector.shape_cast %{{ u }}_on : vector<{{ dr }}xf32> to vector<1x{{ dr }}xf32>
+      tpu.vector_store %acc[%h{{ h }}, %i0, %i0], %{{ u }}_on3 {strides = array<i32>} : {{ acc_t }}, vector<1x{{ dr }}xf32>,
 {%- endmacro %}
-{#- One tile of `keys` keys for every head. The next head's scores come between a head's probabilities and its result:
-the matrix unit then has work while the vector unit takes exponentials. #}
-{%- macro body(p, keys, edge, counter) %}
-      {%- set kd = keys ~ "x" ~ head_dim %}
-      {%- set kr = keys ~ "x" ~ R %}
-      {%- if edge %}
-      %{{ p }}_key = tpu.iota {dimensions = array<i32: 0>} : vector<{{ kr }}xi32>
-      %{{ p }}_lob = vector.broadcast %lo : {{ row_i }} to vector<{{ kr }}xi32>
-      %{{ p }}_hib = vector.broadcast %hi : {{ row_i }} to vector<{{ kr }}xi32>
-      %{{ p }}_ge = arith.cmpi sge, %{{ p }}_key, %{{ p }}_lob : vector<{{ kr }}xi32>
-      %{{ p }}_lt = arith.cmpi slt, %{{ p }}_key, %{{ p }}_hib : vector<{{ kr }}xi32>
-      %{{ p }}_sees = arith.andi %{{ p }}_ge, %{{ p }}_lt : vector<{{ kr }}xi1>
-      %{{ p }}_hidden = arith.constant dense<-1.000000e+30> : vector<{{ kr }}xf32>
-      %{{ p }}_vkey = tpu.iota {dimensions = array<i32: 0>} : vector<{{ kd }}xi32>
-      %{{ p }}_vn = vector.broadcast %keys : i32 to vector<{{ kd }}xi32>
-      %{{ p }}_live = arith.cmpi slt, %{{ p }}_vkey, %{{ p }}_vn : vector<{{ kd }}xi32>
-      %{{ p }}_v0 = arith.constant dense<0.000000e+00> : vector<{{ kd }}x{{ dtype }}>
+{%- set counters = {"full": "full_tiles", "edge": "edge_tiles", "slots": "slot_tiles"} %}
+{%- set sizes = {"full": kv_tile, "edge": kv_tile, "slots": own_tile} %}
+{#- What precedes scores of a tile of a kind, table entry %x_at. #}
+{%- macro prelude(p, kind) %}
+      {{- score_constants(p, sizes[kind]) }}
+      {%- if kind != "full" %}
+      {{- interval("x", p, kind == "slots") }}
+      {%- set own = "_own" if kind == "slots" else "" %}
+      {{- bias(p, p ~ own ~ "_lo", p ~ own ~ "_hi", sizes[kind]) }}
       {%- endif %}
-      %{{ p }}_s0 = arith.constant dense<0.000000e+00> : vector<{{ kr }}xf32>
-      %{{ p }}_ninf = arith.constant dense<0xFF800000> : vector<{{ R }}xf32>
-      %{{ p }}_zero = arith.constant dense<0.000000e+00> : vector<{{ R }}xf32>
-      {%- if soft_cap %}
-      %{{ p }}_inv = arith.constant dense<{{ scale / soft_cap }}> : vector<{{ kr }}xf32>
-      %{{ p }}_cap = arith.constant dense<{{ soft_cap * log2_e }}> : vector<{{ kr }}xf32>
-      {%- else %}
-      %{{ p }}_factor = arith.constant dense<{{ scale * log2_e }}> : vector<{{ kr }}xf32>
-      {%- endif %}
-      {{- scores(p, p ~ "0", 0, keys, edge, counter) }}
+{%- endmacro %}
+{#- Scores of head `h` for the tile of table entry %x_at in buffer %{slot}. #}
+{%- macro scores_of(p, h, kind, slot) %}
+      {{- scores(p, h, sizes[kind], kind != "full", slot, counters[kind]) }}
+{%- endmacro %}
+{#- The first key tile of a query tile: scores of all heads. #}
+{%- macro begin(p, kind) %}
+      {{- prelude(p, kind) }}
+      {{- init(p) }}
       {%- for h in range(kv_heads) %}
-      {{- probabilities(p, p ~ h, h, keys) }}
-      {%- if h + 1 < kv_heads %}
-      {{- scores(p, p ~ (h + 1), h + 1, keys, edge, counter) }}
-      {%- endif %}
-      {{- values(p, p ~ h, h, keys, edge) }}
+      {{- prepare(p, h) }}
+      {{- scores_of(p, h, kind, "first_i") }}
       {%- endfor %}
 {%- endmacro %}
+{%- macro init(p) %}
+    %{{ p }}_acc0 = arith.constant dense<0.000000e+00> : vector<{{ kv_heads }}x{{ head_dim }}x{{ R }}xf32>
+    tpu.vector_store %acc[%i0, %i0, %i0], %{{ p }}_acc0 {strides = array<i32>} : {{ acc_t }}, vector<{{ kv_heads }}x{{ head_dim }}x{{ R }}xf32>,
+    %{{ p }}_m0 = arith.constant dense<-1.000000e+20> : vector<{{ kv_heads }}x8x{{ R }}xf32>
+    tpu.vector_store %m[%i0, %i0, %i0], %{{ p }}_m0 {strides = array<i32>} : {{ stat_t }}, vector<{{ kv_heads }}x8x{{ R }}xf32>,
+    %{{ p }}_l0 = arith.constant dense<0.000000e+00> : vector<{{ kv_heads }}x8x{{ R }}xf32>
+    tpu.vector_store %l[%i0, %i0, %i0], %{{ p }}_l0 {strides = array<i32>} : {{ stat_t }}, vector<{{ kv_heads }}x8x{{ R }}xf32>,
+{%- endmacro %}
+{%- macro prepare(p, h) %}
+    {%- set u = p ~ "q" ~ h %}
+    {%- set rd = R ~ "x" ~ head_dim %}
+    {%- set dr = head_dim ~ "x" ~ R %}
+    {%- if split %}
+    %{{ u }}_3 = vector.load %q[%h{{ h }}, %i0, %i0] : {{ q_t }}, vector<1x{{ rd }}x{{ dtype }}>
+    %{{ u }} = vector.shape_cast %{{ u }}_3 : vector<1x{{ rd }}x{{ dtype }}> to vector<{{ rd }}x{{ dtype }}>
+    %{{ u }}_t = tpu.transpose %{{ u }}, [1, 0] : vector<{{ rd }}x{{ dtype }}> -> vector<{{ dr }}x{{ dtype }}>
+    %{{ u }}_f = arith.extf %{{ u }}_t : vector<{{ dr }}x{{ dtype }}> to vector<{{ dr }}xf32>
+    %{{ u }}_c = arith.constant dense<{{ factor }}> : vector<{{ dr }}xf32>
+    %{{ u }}_x = arith.mulf %{{ u }}_f, %{{ u }}_c : vector<{{ dr }}xf32>
+    %{{ u }}_h = arith.truncf %{{ u }}_x : vector<{{ dr }}xf32> to vector<{{ dr }}x{{ dtype }}>
+    %{{ u }}_h3 = vector.shape_cast %{{ u }}_h : vector<{{ dr }}x{{ dtype }}> to vector<1x{{ dr }}x{{ dtype }}>
+    %{{ u }}_at0 = arith.constant 0 : index
+    tpu.vector_store %qs[%h{{ h }}, %{{ u }}_at0, %i0], %{{ u }}_h3 {strides = array<i32>} : {{ qs_t }}, vector<1x{{ dr }}x{{ dtype }}>,
+    {%- if split %}
+    %{{ u }}_hf = arith.extf %{{ u }}_h : vector<{{ dr }}x{{ dtype }}> to vector<{{ dr }}xf32>
+    %{{ u }}_r = arith.subf %{{ u }}_x, %{{ u }}_hf : vector<{{ dr }}xf32>
+    %{{ u }}_l = arith.truncf %{{ u }}_r : vector<{{ dr }}xf32> to vector<{{ dr }}x{{ dtype }}>
+    %{{ u }}_l3 = vector.shape_cast %{{ u }}_l : vector<{{ dr }}x{{ dtype }}> to vector<1x{{ dr }}x{{ dtype }}>
+    %{{ u }}_at1 = arith.constant {{ head_dim }} : index
+    tpu.vector_store %qs[%h{{ h }}, %{{ u }}_at1, %i0], %{{ u }}_l3 {strides = array<i32>} : {{ qs_t }}, vector<1x{{ dr }}x{{ dtype }}>,
+    {%- endif %}
+    {%- endif %}
+{%- endmacro %}
+{#- One tile for every head: probabilities and result; between them scores of the next tile of the query tile, or behind
+them, for the last one, what leaves the kernel. #}
+{%- macro body(p, slots, next) %}
+      {%- set keys = own_tile if slots else kv_tile %}
+      {%- if next %}
+      {{- prelude(p, next) }}
+      {%- else %}
+      {{- finish_constants(p) }}
+      {%- endif %}
+      %{{ p }}_zero_sum = arith.constant dense<0.000000e+00> : vector<{{ R }}xf32>
+      {%- for h in range(kv_heads) %}
+      {{- probabilities(p, h, keys) }}
+      {%- if next %}
+      {{- scores_of(p, h, next, "next_i") }}
+      {%- endif %}
+      {{- values(p, h, keys) }}
+      {%- if not next %}
+      {{- finish(p, h) }}
+      {%- endif %}
+      {%- endfor %}
+{%- endmacro %}
+{%- set dr = head_dim ~ "x" ~ R %}
+{%- macro finish_constants(p) %}
+    %{{ p }}_tiny = arith.constant dense<1.000000e-30> : {{ row_f }}
+    // Full tiles compute padding rows too: they give 0 whatever their q holds.
+    %{{ p }}_r1 = arith.constant {{ section_own_key }} : index
+    %{{ p }}_own_key = vector.load %rows[%{{ p }}_r1, %i0] : {{ rows_t }}, {{ row_i }}
+    %{{ p }}_no_key = arith.constant dense<0> : {{ row_i }}
+    %{{ p }}_real = arith.cmpi sge, %{{ p }}_own_key, %{{ p }}_no_key : {{ row_i }}
+    %{{ p }}_real_b = vector.broadcast %{{ p }}_real : {{ row_b }} to vector<{{ dr }}xi1>
+    %{{ p }}_padding = arith.constant dense<0.000000e+00> : vector<{{ dr }}xf32>
+{%- endmacro %}
+{#- Result of head `h`, divided by the sum and turned. #}
+{%- macro finish(p, h) %}
+    {%- set u = p ~ "o" ~ h %}
+    %{{ u }}_l3 = vector.load %l[%h{{ h }}, %i0, %i0] : {{ stat_t }}, vector<1x1x{{ R }}xf32>
+    %{{ u }}_l = vector.shape_cast %{{ u }}_l3 : vector<1x1x{{ R }}xf32> to {{ row_f }}
+    %{{ u }}_ls = arith.maximumf %{{ u }}_l, %{{ p }}_tiny : {{ row_f }}
+    %{{ u }}_inv = tpu.reciprocal %{{ u }}_ls {approx = false} : {{ row_f }} -> {{ row_f }}
+    %{{ u }}_invb = vector.broadcast %{{ u }}_inv : {{ row_f }} to vector<{{ dr }}xf32>
+    %{{ u }}_a3 = vector.load %acc[%h{{ h }}, %i0, %i0] : {{ acc_t }}, vector<1x{{ dr }}xf32>
+    %{{ u }}_a = vector.shape_cast %{{ u }}_a3 : vector<1x{{ dr }}xf32> to vector<{{ dr }}xf32>
+    %{{ u }}_m = arith.mulf %{{ u }}_a, %{{ u }}_invb : vector<{{ dr }}xf32>
+    %{{ u }}_n = arith.select %{{ p }}_real_b, %{{ u }}_m, %{{ p }}_padding : vector<{{ dr }}xi1>, vector<{{ dr }}xf32>
+    {%- if f32 %}
+    {%- set result = u ~ "_n" %}
+    {%- else %}
+    %{{ u }}_b = arith.truncf %{{ u }}_n : vector<{{ dr }}xf32> to vector<{{ dr }}xbf16>
+    {%- set result = u ~ "_b" %}
+    {%- endif %}
+    %{{ u }}_t = tpu.transpose %{{ result }}, [1, 0] : vector<{{ dr }}x{{ dtype }}> -> vector<{{ R }}x{{ head_dim }}x{{ dtype }}>
+    %{{ u }}_t3 = vector.shape_cast %{{ u }}_t : vector<{{ R }}x{{ head_dim }}x{{ dtype }}> to vector<1x{{ R }}x{{ head_dim }}x{{ dtype }}>
+    tpu.vector_store %o[%h{{ h }}, %i0, %i0], %{{ u }}_t3 {strides = array<i32>} : {{ q_t }}, vector<1x{{ R }}x{{ head_dim }}x{{ dtype }}>,
+{%- endmacro %}
 module @{{ name }} {
-  func.func @{{ name }}(%t: i32, %head: {{ head_t }}, %tab: {{ tab_t }}, %q: {{ q_t }}, %rows: {{ rows_t }}, %pages: {{ pages_t }}, %new_kv: {{ new_t }}, %o: {{ q_t }}, %buf: {{ buf_t }}, %sem: {{ sem_t }}, %acc: {{ acc_t }}, %m: {{ stat_t }}, %l: {{ stat_t }}, %scores: {{ scores_t }}, %probs: {{ probs_t }}) attributes {dimension_semantics = [#tpu.dimension_semantics<parallel>], iteration_bounds = array<i64: {{ tokens // q_tile }}>, scalar_prefetch = 2 : i64, scratch_operands = 7 : i64, tpu.core_type = #tpu.core_type<tc>, window_params = [{transform_indices = @q_block, window_bounds = array<i64: {{ kv_heads }}, {{ R }}, {{ head_dim }}>}, {transform_indices = @row_block, window_bounds = array<i64: 8, {{ R }}>}, {}, {}, {transform_indices = @q_block, window_bounds = array<i64: {{ kv_heads }}, {{ R }}, {{ head_dim }}>}]} {
+  func.func @{{ name }}(%t: i32, %head: {{ head_t }}, %tab: {{ tab_t }}, %q: {{ q_t }}, %rows: {{ rows_t }}, %pages: {{ pages_t }}, %new_kv: {{ new_t }}, %o: {{ q_t }}, %buf: {{ buf_t }}, %sem: {{ sem_t }}, %acc: {{ acc_t }}, %m: {{ stat_t }}, %l: {{ stat_t }}, %scores: {{ scores_t }}, %probs: {{ probs_t }}, %bias: {{ bias_t }}, %al: {{ stat_t }}{% if split %}, %qs: {{ qs_t }}{% endif %}) attributes {dimension_semantics = [#tpu.dimension_semantics<arbitrary>], iteration_bounds = array<i64: {{ tokens // q_tile }}>, scalar_prefetch = 2 : i64, scratch_operands = {{ 10 if split else 9 }} : i64, tpu.core_type = #tpu.core_type<tc>, window_params = [{transform_indices = @q_block, window_bounds = array<i64: {{ kv_heads }}, {{ R }}, {{ head_dim }}>}, {transform_indices = @row_block, window_bounds = array<i64: 8, {{ R }}>}, {}, {}, {transform_indices = @q_block, window_bounds = array<i64: {{ kv_heads }}, {{ R }}, {{ head_dim }}>}]} {
     %c0 = arith.constant 0 : i32
     %c1 = arith.constant 1 : i32
     %i0 = arith.constant 0 : index
@@ -266,127 +538,139 @@ module @{{ name }} {
     %listed = memref.load %tab[%oj] : {{ tab_t }}
     %live = arith.cmpi slt, %t, %q_tiles : i32
     %end = arith.select %live, %listed, %first : i32
-    %acc0 = arith.constant dense<0.000000e+00> : vector<{{ kv_heads }}x{{ head_dim }}x{{ R }}xf32>
-    tpu.vector_store %acc[%i0, %i0, %i0], %acc0 {strides = array<i32>} : {{ acc_t }}, vector<{{ kv_heads }}x{{ head_dim }}x{{ R }}xf32>,
-    %m0 = arith.constant dense<-1.000000e+20> : vector<{{ kv_heads }}x8x{{ R }}xf32>
-    tpu.vector_store %m[%i0, %i0, %i0], %m0 {strides = array<i32>} : {{ stat_t }}, vector<{{ kv_heads }}x8x{{ R }}xf32>,
-    %l0 = arith.constant dense<0.000000e+00> : vector<{{ kv_heads }}x8x{{ R }}xf32>
-    tpu.vector_store %l[%i0, %i0, %i0], %l0 {strides = array<i32>} : {{ stat_t }}, vector<{{ kv_heads }}x8x{{ R }}xf32>,
-    %own_start = vector.load %rows[%i0, %i0] : {{ rows_t }}, {{ row_i }}
-    %r1 = arith.constant {{ section_own_key }} : index
-    %own_key = vector.load %rows[%r1, %i0] : {{ rows_t }}, {{ row_i }}
-    %ones = arith.constant dense<1> : {{ row_i }}
-    %own_end = arith.addi %own_key, %ones : {{ row_i }}
-    %row = tpu.iota {dimensions = array<i32: 1>} : {{ row_i }}
     %words = arith.constant {{ tile_words }} : i32
+    %total_o = arith.addi %offsets_at, %q_tiles : i32
+    %total_i = arith.index_cast %total_o : i32 to index
+    %total = memref.load %tab[%total_i] : {{ tab_t }}
+    %ring = arith.constant {{ depth - 1 }} : i32
+    %is_first = arith.cmpi eq, %t, %c0 : i32
+    scf.if %is_first {
+      %primed = arith.minsi %total, %ring : i32
+      scf.for %a_slot = %c0 to %primed step %c1 : i32 {
+        %a_off = arith.muli %a_slot, %words : i32
+        %a_at = arith.addi %tiles_at, %a_off : i32
+        {{- entry("a") }}
+        {{- copies("a", "start") }}
+        scf.yield
+      }
+      %z_some = arith.cmpi slt, %c0, %total : i32
+      scf.if %z_some {
+        %z_at = arith.addi %tiles_at, %c0 : i32
+        %z_slot = arith.constant 0 : i32
+        {{- entry("z") }}
+        {{- copies("z", "wait") }}
+        {{- clean("z") }}
+        scf.yield
+      }
+      scf.yield
+    }
+    %ks = arith.constant {{ kind_slots }} : i32
     %some = arith.cmpi slt, %first, %end : i32
     scf.if %some {
-      %a_off = arith.muli %first, %words : i32
-      %a_at = arith.addi %tiles_at, %a_off : i32
-      %a_slot = arith.constant 0 : i32
-      {{- copies("a", "start") }}
+      %x_off = arith.muli %first, %words : i32
+      %x_at = arith.addi %tiles_at, %x_off : i32
+      %first_s = arith.andi %first, %ring : i32
+      %first_i = arith.index_cast %first_s : i32 to index
+      {{- word("x_full", "x_at", tile_full) }}
+      {{- word("x_kind", "x_at", tile_kind) }}
+      %next_full = arith.cmpi eq, %x_full, %c1 : i32
+      scf.if %next_full {
+        {{- begin("fb", "full") }}
+        scf.yield
+      } else {
+        %next_slots = arith.cmpi eq, %x_kind, %ks : i32
+        scf.if %next_slots {
+          {{- begin("sb", "slots") }}
+          scf.yield
+        } else {
+          {{- begin("eb", "edge") }}
+          scf.yield
+        }
+        scf.yield
+      }
+      scf.yield
+    } else {
+      // Rows of padding alone.
+      %nothing = arith.constant dense<0.000000e+00> : vector<{{ kv_heads }}x{{ R }}x{{ head_dim }}x{{ dtype }}>
+      tpu.vector_store %o[%i0, %i0, %i0], %nothing {strides = array<i32>} : {{ q_t }}, vector<{{ kv_heads }}x{{ R }}x{{ head_dim }}x{{ dtype }}>,
       scf.yield
     }
     scf.for %i = %first to %end step %c1 : i32 {
-      %nth = arith.subi %i, %first : i32
-      %slot = arith.andi %nth, %c1 : i32
+      %slot = arith.andi %i, %ring : i32
       %slot_i = arith.index_cast %slot : i32 to index
       %off = arith.muli %i, %words : i32
-      %at = arith.addi %tiles_at, %off : i32
-      %ni = arith.addi %i, %c1 : i32
-      %more = arith.cmpi slt, %ni, %end : i32
+      %c_at = arith.addi %tiles_at, %off : i32
+      // All words that decide about this step, in one go: a load from SMEM takes a while.
+      %x_at = arith.addi %c_at, %words : i32
+      {{- word("c_kind", "c_at", tile_kind) }}
+      {{- word("c_keys", "c_at", tile_keys) }}
+      {{- word("c_full", "c_at", tile_full) }}
+      {{- entry("x") }}
+      {{- word("x_full", "x_at", tile_full) }}
+      %c_is_full = arith.cmpi eq, %c_full, %c1 : i32
+      %this_slots = arith.cmpi eq, %c_kind, %ks : i32
+      %next_full = arith.cmpi eq, %x_full, %c1 : i32
+      %next_slots = arith.cmpi eq, %x_kind, %ks : i32
+      %bi = arith.addi %i, %ring : i32
+      %more = arith.cmpi slt, %bi, %total : i32
       scf.if %more {
-        %b_off = arith.muli %ni, %words : i32
+        %b_off = arith.muli %bi, %words : i32
         %b_at = arith.addi %tiles_at, %b_off : i32
-        %b_slot = arith.subi %c1, %slot : i32
+        %b_slot = arith.andi %bi, %ring : i32
+        {{- entry("b") }}
         {{- copies("b", "start") }}
         scf.yield
       }
-      %w_at = arith.addi %at, %c0 : i32
-      %w_slot = arith.addi %slot, %c0 : i32
-      {{- copies("w", "wait") }}
-      {{- word("full", "at", tile_full) }}
-      %is_full = arith.cmpi eq, %full, %c1 : i32
-      scf.if %is_full {
-        {{- body("f", kv_tile, false, "full_tiles") }}
+      %ni = arith.addi %i, %c1 : i32
+      %x_slot = arith.andi %ni, %ring : i32
+      %next_i = arith.index_cast %x_slot : i32 to index
+      %follows = arith.cmpi slt, %ni, %total : i32
+      scf.if %follows {
+        {{- copies("x", "wait") }}
+        {{- clean("x") }}
         scf.yield
-      } else {
-        {{- word("kind", "at", tile_kind) }}
-        {{- word("keys", "at", tile_keys) }}
-        {{- word("whole_lo", "at", tile_whole_lo) }}
-        {{- word("whole_hi", "at", tile_whole_hi) }}
-        {{- word("base", "at", tile_key_base) }}
-        // The interval [lo, hi) of keys that each row sees in this tile.
-        %group = arith.constant {{ group }} : i32
-        %wlo = arith.muli %whole_lo, %group : i32
-        %whi = arith.muli %whole_hi, %group : i32
-        %wlo_v = vector.broadcast %wlo : i32 to {{ row_i }}
-        %whi_v = vector.broadcast %whi : i32 to {{ row_i }}
-        %in_lo = arith.cmpi sge, %row, %wlo_v : {{ row_i }}
-        %in_hi = arith.cmpi slt, %row, %whi_v : {{ row_i }}
-        %whole = arith.andi %in_lo, %in_hi : {{ row_b }}
-        %n_v = vector.broadcast %keys : i32 to {{ row_i }}
-        %base_v = vector.broadcast %base : i32 to {{ row_i }}
-        %own_hi = arith.subi %own_end, %base_v : {{ row_i }}
-        %own_hin = arith.minsi %own_hi, %n_v : {{ row_i }}
-        %hi = arith.select %whole, %n_v, %own_hin : {{ row_b }}, {{ row_i }}
-        %own_lo = arith.subi %own_start, %base_v : {{ row_i }}
-        {%- if window %}
-        {{- word("position", "at", tile_position) }}
-        %r2 = arith.constant {{ section_position }} : index
-        %row_position = vector.load %rows[%r2, %i0] : {{ rows_t }}, {{ row_i }}
-        // Sliding window: no key at or below position - window.
-        %reach = arith.constant dense<{{ window }}> : {{ row_i }}
-        %own_reach = arith.subi %own_hi, %reach : {{ row_i }}
-        %lo_own = arith.maxsi %own_lo, %own_reach : {{ row_i }}
-        %tile_pos = vector.broadcast %position : i32 to {{ row_i }}
-        %ahead = arith.subi %row_position, %tile_pos : {{ row_i }}
-        %ahead1 = arith.addi %ahead, %ones : {{ row_i }}
-        %lo_whole = arith.subi %ahead1, %reach : {{ row_i }}
-        %lo = arith.select %whole, %lo_whole, %lo_own : {{ row_b }}, {{ row_i }}
-        {%- else %}
-        %zeros = arith.constant dense<0> : {{ row_i }}
-        %lo = arith.select %whole, %zeros, %own_lo : {{ row_b }}, {{ row_i }}
-        {%- endif %}
-        %ks = arith.constant {{ kind_slots }} : i32
-        %is_slots = arith.cmpi eq, %kind, %ks : i32
-        scf.if %is_slots {
-          {{- body("s", own_tile, true, "slot_tiles") }}
+      }
+      {{- hide() }}
+      %inside = arith.cmpi slt, %ni, %end : i32
+      scf.if %inside {
+        scf.if %this_slots {
+          scf.if %next_full {
+            {{- body("sf", true, "full") }}
+            scf.yield
+          } else {
+            scf.if %next_slots {
+              {{- body("ss", true, "slots") }}
+              scf.yield
+            } else {
+              {{- body("se", true, "edge") }}
+              scf.yield
+            }
+            scf.yield
+          }
           scf.yield
         } else {
-          {{- body("e", kv_tile, true, "edge_tiles") }}
+          scf.if %next_full {
+            {{- body("kf", false, "full") }}
+            scf.yield
+          } else {
+            {{- body("ke", false, "edge") }}
+            scf.yield
+          }
+          scf.yield
+        }
+        scf.yield
+      } else {
+        scf.if %this_slots {
+          {{- body("s", true, none) }}
+          scf.yield
+        } else {
+          {{- body("k", false, none) }}
           scf.yield
         }
         scf.yield
       }
       scf.yield
     }
-    %tiny = arith.constant dense<1.000000e-30> : {{ row_f }}
-    // Full tiles compute padding rows too: they give 0 whatever their q holds.
-    %no_key = arith.constant dense<0> : {{ row_i }}
-    %real = arith.cmpi sge, %own_key, %no_key : {{ row_i }}
-    %real_b = vector.broadcast %real : {{ row_b }} to vector<{{ head_dim }}x{{ R }}xi1>
-    %padding = arith.constant dense<0.000000e+00> : vector<{{ head_dim }}x{{ R }}xf32>
-    {%- for h in range(kv_heads) %}
-    %o{{ h }}_l3 = vector.load %l[%h{{ h }}, %i0, %i0] : {{ stat_t }}, vector<1x1x{{ R }}xf32>
-    %o{{ h }}_l = vector.shape_cast %o{{ h }}_l3 : vector<1x1x{{ R }}xf32> to {{ row_f }}
-    %o{{ h }}_ls = arith.maximumf %o{{ h }}_l, %tiny : {{ row_f }}
-    %o{{ h }}_inv = tpu.reciprocal %o{{ h }}_ls {approx = false} : {{ row_f }} -> {{ row_f }}
-    %o{{ h }}_invb = vector.broadcast %o{{ h }}_inv : {{ row_f }} to vector<{{ head_dim }}x{{ R }}xf32>
-    %o{{ h }}_a3 = vector.load %acc[%h{{ h }}, %i0, %i0] : {{ acc_t }}, vector<1x{{ head_dim }}x{{ R }}xf32>
-    %o{{ h }}_a = vector.shape_cast %o{{ h }}_a3 : vector<1x{{ head_dim }}x{{ R }}xf32> to vector<{{ head_dim }}x{{ R }}xf32>
-    %o{{ h }}_m = arith.mulf %o{{ h }}_a, %o{{ h }}_invb : vector<{{ head_dim }}x{{ R }}xf32>
-    %o{{ h }}_n = arith.select %real_b, %o{{ h }}_m, %padding : vector<{{ head_dim }}x{{ R }}xi1>, vector<{{ head_dim }}x{{ R }}xf32>
-    {%- if f32 %}
-    {%- set result = "o" ~ h ~ "_n" %}
-    {%- else %}
-    %o{{ h }}_b = arith.truncf %o{{ h }}_n : vector<{{ head_dim }}x{{ R }}xf32> to vector<{{ head_dim }}x{{ R }}xbf16>
-    {%- set result = "o" ~ h ~ "_b" %}
-    {%- endif %}
-    %o{{ h }}_t = tpu.transpose %{{ result }}, [1, 0] : vector<{{ head_dim }}x{{ R }}x{{ dtype }}> -> vector<{{ R }}x{{ head_dim }}x{{ dtype }}>
-    %o{{ h }}_t3 = vector.shape_cast %o{{ h }}_t : vector<{{ R }}x{{ head_dim }}x{{ dtype }}> to vector<1x{{ R }}x{{ head_dim }}x{{ dtype }}>
-    tpu.vector_store %o[%h{{ h }}, %i0, %i0], %o{{ h }}_t3 {strides = array<i32>} : {{ q_t }}, vector<1x{{ R }}x{{ head_dim }}x{{ dtype }}>,
-    {%- endfor %}
     return
   }
   func.func @q_block(%t: i32, %head: {{ head_t }}, %tab: {{ tab_t }}) -> (i32, i32, i32) {

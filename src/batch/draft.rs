@@ -161,6 +161,8 @@ impl<'a> Draft<'a> {
         let mut offsets = Vec::with_capacity(q_tiles + 1);
         let groups = self.groups;
         let (mut first_group, mut segment_at) = (0, 0);
+        // The TPU kernel starts with scores alone: those of little tiles leave the least of the vector unit idle.
+        let slots_first = self.tiling.aligned_runs();
         let mut page_base = 0;
         for t in 0..q_tiles {
             // Long prefixes times many query tiles: refuse before memory is gone.
@@ -171,6 +173,9 @@ impl<'a> Draft<'a> {
                 page_base += groups[first_group].pages.len();
                 first_group += 1;
                 segment_at = 0;
+            }
+            if slots_first {
+                self.slot_tiles(&tile_rows);
             }
             let mut base = page_base;
             for group in &groups[first_group..] {
@@ -190,7 +195,9 @@ impl<'a> Draft<'a> {
                     segment_at = 0;
                 }
             }
-            self.slot_tiles(&tile_rows);
+            if !slots_first {
+                self.slot_tiles(&tile_rows);
+            }
         }
         offsets.push((self.tiles.len() / layout::TILE_WORDS) as i32);
         self.stats.q_tiles = q_tiles;
@@ -340,7 +347,9 @@ impl<'a> Draft<'a> {
             return;
         }
         let no_row_cut = self.window.is_none_or(|w| greatest - w < position as i64);
-        let full = !causal && no_row_cut && keys == self.tiling.kv_tile() && whole == visit.tile_rows;
+        let enough = if self.tiling.aligned_runs() { Tiling::RUN_ALIGN } else { self.tiling.kv_tile() };
+        let all_keys = keys == self.tiling.kv_tile() || keys >= enough;
+        let full = !causal && no_row_cut && all_keys && whole == visit.tile_rows;
         if full {
             self.stats.full_tiles += 1;
         } else {

@@ -25,6 +25,6 @@ pub struct Tile {
     /// First row of an entry over slots, which is for the [`Tiling::slot_rows`](super::Tiling::slot_rows) rows from
     /// there; the others meet the same slots in other entries. 0 for other tiles.
     pub first_row: usize,
-    /// Every row sees every key: no masking needed.
+    /// Every row sees every key that exists: no row needs a mask of its own.
     pub full: bool,
 }

@@ -10,6 +10,7 @@ pub struct Tiling {
     kv_tile: usize,
     own_tile: usize,
     aligned_runs: bool,
+    scaled_scores: bool,
 }
 
 impl Tiling {
@@ -37,7 +38,7 @@ impl Tiling {
         if kv_tile < own_tile {
             return limit("kv_tile", kv_tile, "at least own_tile");
         }
-        Ok(Tiling { q_tile, kv_tile, own_tile, aligned_runs: false })
+        Ok(Tiling { q_tile, kv_tile, own_tile, aligned_runs: false, scaled_scores: false })
     }
 
     /// Query tokens of a tile.
@@ -73,6 +74,18 @@ impl Tiling {
     /// that every tile of new keys starts where a DMA may; and fixes the query tile, whose rows lie on lanes.
     pub fn with_aligned_runs(self) -> Self {
         Tiling { aligned_runs: true, ..self }
+    }
+
+    /// Whether the TPU kernel multiplies scores by their scale, see [`with_scaled_scores`](Self::with_scaled_scores).
+    pub fn scaled_scores(&self) -> bool {
+        self.scaled_scores
+    }
+
+    /// Has the TPU kernel scale every score instead of the queries. Queries of bf16 are otherwise scaled as a sum of two
+    /// bf16 terms, contracted together: free where a matrix unit contracts 256 elements and heads have at most 128 (v6e,
+    /// v7x), but twice the work of a unit that contracts 128 (v5e). Plans are the same.
+    pub fn with_scaled_scores(self) -> Self {
+        Tiling { scaled_scores: true, ..self }
     }
 
     pub(super) fn with_q_tile(self, q_tile: usize) -> Self {

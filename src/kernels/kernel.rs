@@ -109,6 +109,9 @@ impl fmt::Display for Kernel {
                 }
                 let (q, kv, own) = (bucket.q_tile, tiling.kv_tile(), tiling.own_tile());
                 write!(f, " tiles={q}/{kv}/{own} tokens={}", bucket.tokens)?;
+                if tiling.scaled_scores() {
+                    f.write_str(" scaled_scores")?;
+                }
                 write!(f, " meta_words={} key_slots={}", bucket.meta_words, bucket.key_slots)?;
                 write!(f, " pool_pages={pool_pages}")
             }

@@ -52,6 +52,7 @@ pub(crate) struct AttentionContext<'a> {
     pub q_tile: usize,
     pub kv_tile: usize,
     pub own_tile: usize,
+    pub scaled_scores: bool,
     pub pool_pages: usize,
     pub meta_words: usize,
     pub key_slots: usize,

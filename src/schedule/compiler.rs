@@ -67,7 +67,7 @@ impl Compiler {
             let _ = std::fs::remove_dir_all(&scratch);
             made?;
         }
-        Schedule::read(&bundles, &utilization, &allocations)
+        Schedule::read(device, &bundles, &utilization, &allocations)
     }
 
     /// Compiles, and leaves all of the compiler's listings in `directory`, which is created.

@@ -57,6 +57,15 @@ impl DeviceKind {
         }
     }
 
+    /// Slots that run after a branch before it takes effect: no listing of libtpu 0.0.52 has a branch or a target sooner
+    /// behind a branch, and v7x's fill six.
+    pub(super) fn delay_slots(self) -> usize {
+        match self {
+            DeviceKind::V5e | DeviceKind::V6e => 4,
+            DeviceKind::V7x => 6,
+        }
+    }
+
     /// Rows and columns of one matrix unit.
     pub fn array_size(self) -> usize {
         match self {

@@ -16,7 +16,7 @@
 //!
 //! # What is modelled
 //! One issue slot takes one cycle; the listing has one line a slot, empty stall slots included. Branches have four delay
-//! slots. Copies follow [`DmaModel`]. Not modelled: instruction fetch, descriptor and stride costs of copies, bank
+//! slots, six on v7x. Copies follow [`DmaModel`]. Not modelled: instruction fetch, descriptor and stride costs of copies, bank
 //! conflicts. These figures are a replayed schedule, not hardware.
 //!
 //! Vector instructions are opaque: a scalar that comes from one is unknown, and so is what an unknown op gives.
@@ -62,8 +62,13 @@ impl Schedule {
     ///
     /// # Errors
     /// A line that is not understood, or listings of different length.
-    pub fn parse(bundles: &str, utilization: &str, allocations: &str) -> Result<Self, ScheduleError> {
-        let listing = Listing::parse(bundles)?;
+    pub fn parse(
+        device: DeviceKind,
+        bundles: &str,
+        utilization: &str,
+        allocations: &str,
+    ) -> Result<Self, ScheduleError> {
+        let listing = Listing::parse(bundles, device.delay_slots())?;
         let utilization = Utilization::parse(utilization)?;
         if listing.bundles.len() != utilization.slots.len() {
             return Err(ScheduleError::Listing {
@@ -81,9 +86,14 @@ impl Schedule {
     }
 
     /// Reads the listings from files, as [`Compiler::schedule`] leaves them.
-    fn read(bundles: &Path, utilization: &Path, allocations: &Path) -> Result<Self, ScheduleError> {
+    fn read(
+        device: DeviceKind,
+        bundles: &Path,
+        utilization: &Path,
+        allocations: &Path,
+    ) -> Result<Self, ScheduleError> {
         let read = |path: &Path| std::fs::read_to_string(path).map_err(error::file_error(path));
-        Schedule::parse(&read(bundles)?, &read(utilization)?, &read(allocations)?)
+        Schedule::parse(device, &read(bundles)?, &read(utilization)?, &read(allocations)?)
     }
 
     /// Issue slots of the program.

@@ -102,7 +102,7 @@ fn branches(listing: &Listing) -> impl Iterator<Item = (usize, usize)> + '_ {
 pub(super) fn starts(listing: &Listing) -> Vec<usize> {
     let mut starts = vec![0];
     for (slot, target) in branches(listing) {
-        starts.extend([target, slot + 5]);
+        starts.extend([target, slot + listing.delay_slots + 1]);
     }
     starts.retain(|&s| s < listing.bundles.len());
     starts.sort_unstable();

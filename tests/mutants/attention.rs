@@ -1,31 +1,34 @@
 use std::ops::Range;
 
+use half::bf16;
+use ndarray::Axis;
 use tpu_rpa::batch::{Plan, layout};
+use tpu_rpa::emulator;
 use tpu_rpa::kernels;
 use tpu_rpa::reference::Rounding;
-use tpu_rpa::spec::AttentionSpec;
+use tpu_rpa::spec::{AttentionSpec, DType};
 
-use crate::common::{Batch, Errors, GroupShape, Tensors, score_size};
+use crate::common::{Batch, Element, Errors, GroupShape, Tensors, score_size};
 use crate::mosaic::{MosaicAttention, mosaic_plan, mosaic_tiling};
 use crate::seeding::{
-    Edit, Killed, Mutant, WordEdit, diagnosis, drop_line, emulator, orders, replace, seed, seed_words,
+    self, Edit, Killed, Mutant, WordEdit, diagnosis, drop_line, orders, replace, seed, seed_words,
 };
 
 const KERNEL: &str = "attention";
 
 /// A batch with every kind of tile, over several query tiles.
-struct Case {
+struct Case<E = f32> {
     spec: AttentionSpec,
     batch: Batch,
     plan: Plan,
-    tensors: Tensors<f32>,
+    tensors: Tensors<E>,
 }
 
 /// Rows of the first group's lead and of its second item.
 const LEAD: Range<usize> = 0..140;
 const ITEM: Range<usize> = 160..193;
 
-impl Case {
+impl<E: Element + emulator::Element> Case<E> {
     fn new(spec: AttentionSpec) -> Self {
         let shapes = [
             GroupShape { prefix_len: 150, lead: true, segments: vec![140, 20, 33, 1, 7] },
@@ -48,13 +51,17 @@ impl Case {
     }
 
     fn check(&self, text: &str, words: &[i32]) -> Killed {
-        let kernel = || emulator(text);
+        let kernel = || seeding::emulator(text);
         for options in orders() {
             let run =
                 MosaicAttention::of_words(kernel()?, &self.spec, self.plan.bucket(), words, &self.tensors);
             let (found, outcome) = run.try_run(&options).map_err(|e| diagnosis(&e))?;
-            Errors::new(&self.spec, &self.batch, &self.tensors, &found, Rounding::F32)
-                .check(1e-6 * score_size(&self.spec))
+            let (rounding, luck) = match self.spec.dtype() {
+                DType::F32 => (Rounding::F32, 1e-6 * score_size(&self.spec)),
+                _ => (Rounding::Bf16Operands, 1.0 / 256.0),
+            };
+            Errors::new(&self.spec, &self.batch, &self.tensors, &found, rounding)
+                .check(luck)
                 .map_err(|_| "f64 reference".to_owned())?;
             let count = |name| outcome.report.count(name) as usize;
             let visited = (count("full_tiles"), count("edge_tiles") + count("slot_tiles"));
@@ -93,35 +100,51 @@ impl Case {
 
 pub fn mutants() -> Vec<Mutant> {
     let spec = || AttentionSpec::builder(4, 2, 64).page_size(16);
-    let plain = Case::new(spec().build().unwrap());
-    let capped = Case::new(spec().soft_cap(2.0).build().unwrap());
-    let windowed = Case::new(spec().sliding_window(50).build().unwrap());
+    let plain = Case::<f32>::new(spec().build().unwrap());
+    let capped = Case::<f32>::new(spec().soft_cap(2.0).build().unwrap());
+    let windowed = Case::<f32>::new(spec().sliding_window(50).build().unwrap());
+    let halves = Case::<bf16>::new(spec().dtype(DType::Bf16).build().unwrap());
     // Padding rows compute what full tiles compute: only where every real row of their query tile is one group's.
     let alone = [GroupShape { prefix_len: 150, lead: false, segments: vec![20] }];
-    let padded = Case::of(spec().build().unwrap(), &alone);
+    let padded = Case::<f32>::of(spec().build().unwrap(), &alone);
+    // Scores far below those of keys that are zero.
+    let mut low = Case::<f32>::of(spec().build().unwrap(), &alone);
+    let to = |x: &mut f32, value: f32| *x = if x.is_nan() { *x } else { value };
+    low.tensors.q.iter_mut().for_each(|x| to(x, 4.0));
+    low.tensors.k.iter_mut().for_each(|x| to(x, -8.0));
+    let mut keys = low.tensors.kv_pages.index_axis_mut(Axis(1), 0);
+    keys.iter_mut().for_each(|x| to(x, -8.0));
     [
         plain.seed(texts()),
+        halves.seed(terms()),
         padded.seed(vec![(
             "padding rows keep what they computed",
             replace(
-                "%o0_n = arith.select %real_b, %o0_m, %padding",
-                "%o0_n = arith.select %real_b, %o0_m, %o0_m",
+                "%ko0_n = arith.select %k_real_b, %ko0_m, %k_padding",
+                "%ko0_n = arith.select %k_real_b, %ko0_m, %ko0_m",
+            ),
+        )]),
+        low.seed(vec![(
+            "a short full tile lacks keys of score 0",
+            replace(
+                "%x_k0r = arith.select %x_there, %x_k0f, %x_none",
+                "%x_k0r = arith.select %x_there, %x_none, %x_none",
             ),
         )]),
         capped.seed(vec![(
             "scores are not capped",
-            replace("%f0_sc = arith.mulf %f0_tanh,", "%f0_sc = arith.mulf %f0_ratio,"),
+            replace("%kfa0_capped = arith.mulf %kfa0_tanh,", "%kfa0_capped = arith.mulf %kfa0_sc,"),
         )]),
         windowed.seed(vec![
             (
                 "window one key too wide",
-                replace("%reach = arith.constant dense<50>", "%reach = arith.constant dense<51>"),
+                replace("%ke_reach = arith.constant dense<50>", "%ke_reach = arith.constant dense<51>"),
             ),
             (
                 "window of the own segment for rows that see a tile whole",
                 replace(
-                    "%lo = arith.select %whole, %lo_whole, %lo_own",
-                    "%lo = arith.select %whole, %lo_own, %lo_own",
+                    "%ke_lo = arith.select %ke_whole, %ke_whole_lo, %ke_own_lo",
+                    "%ke_lo = arith.select %ke_whole, %ke_own_lo, %ke_own_lo",
                 ),
             ),
         ]),
@@ -141,73 +164,148 @@ pub fn mutants() -> Vec<Mutant> {
     .collect()
 }
 
-/// Names in the text: `f`, `e` and `s` are the bodies of full, edge and slot tiles, a digit the KV head; `a` and `b` start
-/// copies, `w` awaits them.
+/// Names in the text: `kf`, `ke`, `ss`, `sf` and `se` are the steps from a wide (`k`) or slot (`s`) tile to a full, edge or slot
+/// tile, `k` and `s` those of a query tile's last tile, `fb`, `eb` and `sb` its begin; then `a` stands for scores, `b` for
+/// probabilities, `c` and `o` for results, and a digit for the KV head. `a` and `b` start copies, `z` and `x` await them.
 fn texts() -> Vec<(&'static str, Edit)> {
     vec![
         (
             "a row sees one key of its future",
-            replace("%ones = arith.constant dense<1>", "%ones = arith.constant dense<2>"),
+            replace("%ke_ones = arith.constant dense<1>", "%ke_ones = arith.constant dense<2>"),
         ),
         (
             "an item sees the items in front of it",
             replace(
-                "%lo = arith.select %whole, %zeros, %own_lo",
-                "%lo = arith.select %whole, %zeros, %zeros",
+                "%ss_own_lo = arith.subi %ss_own_start, %ss_base_v",
+                "%ss_own_lo = arith.subi %ss_base_v, %ss_base_v",
             ),
         ),
         (
-            "the first key of a segment is hidden",
-            replace("%s_ge = arith.cmpi sge,", "%s_ge = arith.cmpi sgt,"),
+            "a slot tile's keys one too far",
+            replace(
+                "%sb_off = arith.addi %sb_own_lo, %sb_least",
+                "%sb_more = arith.addi %sb_own_lo, %sb_ones : vector<1x128xi32>\n%sb_off = arith.addi %sb_more, %sb_least",
+            ),
         ),
-        ("one key too many in an edge tile", replace("%e_lt = arith.cmpi slt,", "%e_lt = arith.cmpi sle,")),
+        (
+            "one key too many in an edge tile",
+            replace("%ke_sees = arith.cmpi slt,", "%ke_sees = arith.cmpi sle,"),
+        ),
+        (
+            "rows that see nothing see all",
+            replace(
+                "%se_some = arith.maxsi %se_span, %se_nought",
+                "%se_some = arith.addi %se_span, %se_nought",
+            ),
+        ),
         (
             "rows in front of a group see its prefix",
-            replace("%whole = arith.andi %in_lo, %in_hi", "%whole = arith.andi %in_hi, %in_hi"),
+            replace(
+                "%ke_whole = arith.andi %ke_behind, %ke_before",
+                "%ke_whole = arith.andi %ke_before, %ke_before",
+            ),
         ),
         (
             "stale running maximum",
-            replace("%e0_mb = vector.broadcast %e0_mn", "%e0_mb = vector.broadcast %e0_mo"),
+            replace("%kea0_mn3 = vector.shape_cast %kea0_mn ", "%kea0_mn3 = vector.shape_cast %kea0_mo "),
         ),
-        ("running sum not rescaled", replace("%e0_ln = arith.addf %e0_la,", "%e0_ln = arith.addf %e0_lo,")),
+        (
+            "maximum of another head",
+            replace("%keb1_m3 = vector.load %m[%h1,", "%keb1_m3 = vector.load %m[%h0,"),
+        ),
+        (
+            "running sum not rescaled",
+            replace("%keb0_ln = arith.addf %keb0_la,", "%keb0_ln = arith.addf %keb0_lo,"),
+        ),
         (
             "result not rescaled",
-            replace("tpu.matmul %s0_vs, %s0_pl, %s0_as ", "tpu.matmul %s0_vs, %s0_pl, %s0_a "),
+            replace("tpu.matmul %kec0_v, %kec0_p, %kec0_os ", "tpu.matmul %kec0_v, %kec0_p, %kec0_o "),
+        ),
+        (
+            "rescaled by the next tile's factor",
+            replace("%kfc0_alb = vector.broadcast %kfb0_al ", "%kfc0_alb = vector.broadcast %kfa0_al "),
         ),
         (
             "values of another head",
             replace(
-                "%f1_v4 = vector.load %buf[%slot_i, %i1, %h1,",
-                "%f1_v4 = vector.load %buf[%slot_i, %i1, %h0,",
+                "%kfc1_v5 = vector.load %buf[%slot_i, %i1, %h1,",
+                "%kfc1_v5 = vector.load %buf[%slot_i, %i1, %h0,",
             ),
         ),
         (
             "keys taken for values",
-            replace("%e1_v4 = vector.load %buf[%slot_i, %i1,", "%e1_v4 = vector.load %buf[%slot_i, %i0,"),
+            replace("%kec1_v5 = vector.load %buf[%slot_i, %i1,", "%kec1_v5 = vector.load %buf[%slot_i, %i0,"),
+        ),
+        (
+            "values of the next tile",
+            replace("%sec0_v5 = vector.load %buf[%slot_i,", "%sec0_v5 = vector.load %buf[%next_i,"),
+        ),
+        (
+            "keys of this tile again",
+            replace("%kea0_k5 = vector.load %buf[%next_i,", "%kea0_k5 = vector.load %buf[%slot_i,"),
+        ),
+        (
+            "keys of another query tile's first tile",
+            replace("%first_s = arith.andi %first, %ring", "%first_s = arith.andi %c0, %ring"),
         ),
         (
             "values behind a tile's keys not replaced",
             replace(
-                "%e0_vs = arith.select %e_live, %e0_v, %e_v0",
-                "%e0_vs = arith.select %e_live, %e0_v, %e0_v",
+                "%x_v0c = arith.select %x_keep, %x_v0, %x_none",
+                "%x_v0c = arith.select %x_keep, %x_v0, %x_v0",
             ),
         ),
         (
-            "hidden scores not replaced",
+            "keys behind a tile's keys not replaced",
             replace(
-                "%s0_s = arith.select %s_sees, %s0_sc, %s_hidden",
-                "%s0_s = arith.select %s_sees, %s0_sc, %s0_sc",
+                "%x_k0c = arith.select %x_keep, %x_k0, %x_k0r",
+                "%x_k0c = arith.select %x_keep, %x_k0, %x_k0",
             ),
+        ),
+        (
+            "scores of missing keys not hidden",
+            replace(
+                "%cs0_s = arith.select %c_keep, %cs0, %c_hidden",
+                "%cs0_s = arith.select %c_keep, %cs0, %cs0",
+            ),
+        ),
+        (
+            "slot tiles have no mask",
+            replace("%ssa0_s = arith.addf %ssa0_sc, %ssa0_b", "%ssa0_s = arith.addf %ssa0_sc, %ss_s0"),
+        ),
+        (
+            "rows see an edge tile to its end",
+            replace("%ke_span = arith.subi %ke_hi, %ke_lo", "%ke_span = arith.subi %ke_n_v, %ke_lo"),
         ),
         (
             "scores not scaled",
-            replace("%f0_sc = arith.mulf %f0_qk, %f_factor", "%f0_sc = arith.addf %f0_qk, %f_s0"),
+            replace("%kfa0_sc = arith.mulf %kfa0_qk, %kf_factor", "%kfa0_sc = arith.addf %kfa0_qk, %kf_s0"),
         ),
-        ("base e for base 2", replace("%s1_p = math.exp2 %s1_d", "%s1_p = math.exp %s1_d")),
-        ("pages not awaited", drop_line("src(%w_psrc")),
+        ("base e for base 2", replace("%ssb1_p = math.exp2 %ssb1_d", "%ssb1_p = math.exp %ssb1_d")),
+        ("pages not awaited", drop_line("src(%x_psrc")),
         (
-            "next tile copied over this one",
-            replace("%b_slot = arith.subi %c1, %slot", "%b_slot = arith.addi %c0, %slot"),
+            "first tile of all not awaited",
+            replace("%z_some = arith.cmpi slt, %c0, %total", "%z_some = arith.cmpi slt, %total, %c0"),
+        ),
+        (
+            "a copy over the tile that is computed",
+            replace("%b_slot = arith.andi %bi, %ring", "%b_slot = arith.andi %i, %ring"),
+        ),
+        (
+            "copies start anew with every query tile",
+            replace("%is_first = arith.cmpi eq, %t, %c0", "%is_first = arith.cmpi sge, %t, %c0"),
+        ),
+        (
+            "the next query tile's first tile not awaited",
+            replace("%follows = arith.cmpi slt, %ni, %total", "%follows = arith.cmpi slt, %ni, %end"),
+        ),
+        (
+            "a copy behind the last tile",
+            replace("%more = arith.cmpi slt, %bi, %total", "%more = arith.cmpi sle, %bi, %total"),
+        ),
+        (
+            "copies do not run ahead across query tiles",
+            replace("%more = arith.cmpi slt, %bi, %total", "%more = arith.cmpi slt, %bi, %end"),
         ),
         (
             "last tile skipped",
@@ -222,11 +320,40 @@ fn texts() -> Vec<(&'static str, Edit)> {
         ),
         (
             "pages of another group",
-            replace("%a_list = arith.addi %pages_at, %a_start", "%a_list = arith.addi %pages_at, %c0"),
+            replace("%b_list = arith.addi %pages_at, %b_start", "%b_list = arith.addi %pages_at, %c0"),
         ),
         (
             "all pages in one place",
             replace("%b_row = arith.muli %b_j, %b_ps", "%b_row = arith.muli %c0, %b_ps"),
+        ),
+    ]
+}
+
+/// Faults of queries in two bf16 terms, see [`texts`].
+fn terms() -> Vec<(&'static str, Edit)> {
+    vec![
+        (
+            "high term of the queries twice",
+            replace("%sbq0_l3 = vector.shape_cast %sbq0_l ", "%sbq0_l3 = vector.shape_cast %sbq0_h "),
+        ),
+        (
+            "high term of the queries missing",
+            replace("%sbq0_h3 = vector.shape_cast %sbq0_h ", "%sbq0_h3 = vector.shape_cast %sbq0_l "),
+        ),
+        (
+            "queries of another head",
+            replace("%sfa1_q3 = vector.load %qs[%h1,", "%sfa1_q3 = vector.load %qs[%h0,"),
+        ),
+        (
+            "edge tiles have no mask",
+            replace("tpu.matmul %kea0_kk, %kea0_q, %kea0_b ", "tpu.matmul %kea0_kk, %kea0_q, %ke_s0 "),
+        ),
+        (
+            "padding keys of bf16 kept",
+            replace(
+                "%x_k1c = arith.select %x_keep, %x_k1, %x_k1r",
+                "%x_k1c = arith.select %x_keep, %x_k1, %x_k1",
+            ),
         ),
     ]
 }
@@ -283,7 +410,9 @@ fn words(case: &Case) -> Vec<WordEdit<'_>> {
         (
             "a row of the group does not see the prefix",
             "whole rows' end - 1",
-            Box::new(move |w| w[last_prefix + layout::TILE_WHOLE_HI] -= 1),
+            Box::new(move |w| {
+                w[case.tile(2, |t| edge(t) && t[layout::TILE_WHOLE_HI] > 0) + layout::TILE_WHOLE_HI] -= 1
+            }),
         ),
         (
             "an edge tile said to be full",

@@ -35,6 +35,8 @@ pub(super) struct Listing {
     pub values: usize,
     /// Operands of the kernel: index in the call, memory space, shape such as `s32[8,128]`.
     pub operands: Vec<Operand>,
+    /// Slots executed after a branch before it takes effect.
+    pub delay_slots: usize,
 }
 
 /// An operand as the schedule declares it.
@@ -53,9 +55,9 @@ impl Listing {
     ///
     /// # Errors
     /// A line that is no issue slot, or out of order.
-    pub(super) fn parse(text: &str) -> Result<Self, ScheduleError> {
+    pub(super) fn parse(text: &str, delay_slots: usize) -> Result<Self, ScheduleError> {
         let mut names = Names::default();
-        let mut listing = Listing { bundles: Vec::new(), values: 0, operands: Vec::new() };
+        let mut listing = Listing { bundles: Vec::new(), values: 0, operands: Vec::new(), delay_slots };
         let text = text::without_comments(text);
         for (number, line) in text.lines().enumerate() {
             let error = |reason: String| ScheduleError::Listing {

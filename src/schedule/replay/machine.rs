@@ -55,9 +55,6 @@ pub(super) struct Machine<'a> {
 /// How a listing says that an operand lies in no memory.
 const NO_MEMORY: &str = "<no memory space>";
 
-/// Slots executed after a branch before it takes effect.
-const DELAY_SLOTS: usize = 4;
-
 impl<'a> Machine<'a> {
     pub(super) fn new(
         listing: &'a Listing,
@@ -158,7 +155,7 @@ impl<'a> Machine<'a> {
                 }
             } else if let Some(target) = taken {
                 self.taken[at - 1] += 1;
-                branch = Some((DELAY_SLOTS, target));
+                branch = Some((self.listing.delay_slots, target));
             }
         }
         let (copies, last) = self.flags.outstanding(self.now);
