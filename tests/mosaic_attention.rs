@@ -14,7 +14,8 @@ use half::bf16;
 use mosaic::{MosaicAttention, mosaic_plan, mosaic_tiling};
 use proptest::prelude::*;
 use tpu_rpa::batch::Tiling;
-use tpu_rpa::emulator::{self, DmaPolicy, GridOrder, ReductionOrder, RunOptions};
+use tpu_rpa::emulator::{self, DmaPolicy, Emulator, GridOrder, ReductionOrder, RunOptions};
+use tpu_rpa::kernels;
 use tpu_rpa::reference::Rounding;
 use tpu_rpa::spec::{AttentionSpec, DType};
 
@@ -119,6 +120,39 @@ fn agrees_on_five_hundred_items() {
             .map_err(TestCaseError::fail)
     };
     property(cases(800).div_ceil(40), 5, strategy, check);
+}
+
+/// Queries as a sum of two bf16 terms are as good as scores scaled in f32; the first term alone is not.
+#[test]
+fn two_terms_of_a_query_are_as_exact_as_scaled_scores() {
+    for (head_dim, size) in [(64, 1.0), (128, 1.0), (128, 8.0)] {
+        let spec = AttentionSpec::builder(4, 2, head_dim).page_size(16).dtype(DType::Bf16);
+        let spec = spec.scale(size / (head_dim as f32).sqrt()).build().unwrap();
+        let shape = GroupShape { prefix_len: 200, lead: true, segments: vec![90, 20, 33, 1, 7] };
+        let batch = Batch::new(16, &[shape], 5);
+        let error = |tiling, edit: fn(&str) -> String| {
+            let plan = mosaic_plan(&spec, tiling, &batch);
+            let (tiling, bucket) = (plan.tiling(), plan.bucket());
+            let tensors = Tensors::<bf16>::random(&spec, &batch, bucket.tokens, 7);
+            let text =
+                kernels::attention_mosaic("attention", &spec, &tiling, &bucket, batch.pool_pages).unwrap();
+            let emulator = Emulator::new(&edit(&text)).unwrap();
+            let kernel = MosaicAttention::of_words(emulator, &spec, bucket, plan.meta(), &tensors);
+            let (found, _) = kernel.run(&RunOptions::default());
+            Errors::new(&spec, &batch, &tensors, &found, Rounding::Bf16Operands).kernel
+        };
+        let tiling = mosaic_tiling(&spec, 128, 64);
+        let terms = error(tiling, str::to_owned);
+        let scaled = error(tiling.with_scaled_scores(), str::to_owned);
+        // Nothing left for the second term.
+        let single = error(tiling, |text| text.replace("_hf : vector", "_x : vector"));
+        println!(
+            "heads of {head_dim}, scores of size {size}: two terms {terms:.2e}, scaled scores {scaled:.2e}, \
+             one term {single:.2e}"
+        );
+        assert!(terms <= 1.1 * scaled, "heads of {head_dim}, scores of size {size}: {terms:e}, {scaled:e}");
+        assert!(terms < single, "heads of {head_dim}, scores of size {size}: {terms:e}, {single:e}");
+    }
 }
 
 /// Content, number, order and packing of siblings, query in the pass or in pages, under both orders of summation:

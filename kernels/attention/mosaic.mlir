@@ -116,7 +116,12 @@ Invariants.
         %{{ p }}_ps = arith.constant {{ page_size }} : i32
         %{{ p }}_up = arith.constant {{ page_size - 1 }} : i32
         %{{ p }}_ku = arith.addi %{{ p }}_keys, %{{ p }}_up : i32
-        %{{ p }}_np = arith.divsi %{{ p }}_ku, %{{ p }}_ps : i32
+        {%- for bits in range(3, 11) %}
+        {%- if 2 ** bits == page_size %}
+        %{{ p }}_bits = arith.constant {{ bits }} : i32
+        {%- endif %}
+        {%- endfor %}
+        %{{ p }}_np = arith.shrsi %{{ p }}_ku, %{{ p }}_bits : i32
         %{{ p }}_list = arith.addi %pages_at, %{{ p }}_start : i32
         scf.for %{{ p }}_j = %c0 to %{{ p }}_np step %c1 : i32 {
           %{{ p }}_pa = arith.addi %{{ p }}_list, %{{ p }}_j : i32
