@@ -33,13 +33,17 @@ bench: tools
 ratchet: tools tools-aot
 	cargo run --release --locked --features schedule --example schedule -- ratchet $(UPDATE)
 
+# Search block sizes of attention for every device kind by compiling and replaying; rewrites kernels/tables.
+tune: tools tools-aot
+	cargo run --release --locked --features schedule --example schedule -- tune
+
 # Replayed schedules of our attention beside JAX's public ragged paged attention (Python 3.11 to 3.13).
 compare: tools tools-aot
 	@sh .ci/tools.sh jax
 	PYTHONPATH=.tools/py-jax cargo run --release --locked --features schedule --example schedule -- \
 	  compare --workload W1,W1c,W2,W3,W4,W5
 
-.PHONY: ratchet compare
+.PHONY: ratchet tune compare
 
 # What CI asks for besides the tests.
 check: tools

@@ -27,10 +27,12 @@ mod spec;
 
 /// Stands for the registry that this program generates.
 mod registry {
-    use super::{LazyLock, kernels::Blocks};
+    use super::{LazyLock, kernels::Blocks, kernels::TunedEntry};
 
     pub(crate) static BLOCKS: LazyLock<Blocks> =
         LazyLock::new(|| super::blocks().unwrap_or_else(super::fail));
+    pub(crate) static TUNED: LazyLock<Vec<TunedEntry>> =
+        LazyLock::new(|| super::tables::entries().unwrap_or_else(super::fail));
 }
 
 use emulator::Emulator;
@@ -92,7 +94,7 @@ fn fail<T>(problem: String) -> T {
 #[derive(Default)]
 struct Declarations {
     list: String,
-    mosaic: Vec<(String, Kernel, Function)>,
+    mosaic: Vec<(String, TpuKind, Kernel, Function)>,
 }
 
 fn registry() -> Result<()> {
@@ -171,9 +173,11 @@ fn registry() -> Result<()> {
     let Blocks { attention, attention_tpu, vocab_block } = *registry::BLOCKS;
     let text = format!(
         "pub(super) static BLOCKS: Blocks = Blocks {{ attention: {}, attention_tpu: {}, vocab_block: {vocab_block} }};\n\n\
+         pub(super) static TUNED: &[TunedEntry] = &{};\n\n\
          /// Every declared variant.\npub fn variants() -> Result<Vec<Variant>, SpecError> {{\n    Ok(vec![\n{}    ])\n}}\n",
         tiles(attention),
         tiles(attention_tpu),
+        tables::literal(),
         found.list,
     );
     write("registry.rs", &text)?;
@@ -241,10 +245,17 @@ impl Declarations {
         };
         function(&kernel(Target::Portable)?, Target::Portable)?;
         if mosaic {
-            let kernel = kernel(Target::Tpu)?;
-            check_mosaic(at, &kernel)?;
-            let function = function(&kernel, Target::Tpu)?;
-            self.mosaic.push((at.to_owned(), kernel, function));
+            let default = kernel(Target::Tpu)?;
+            for kind in TpuKind::ALL {
+                check_mosaic(at, &default, kind)?;
+                let kernel =
+                    variant.tpu_kernel(kind).map_err(|e| format!("{at}: workload on {kind}: {e}"))?;
+                if kernel != default {
+                    check_mosaic(at, &kernel, kind)?;
+                }
+                let function = function(&kernel, Target::Tpu)?;
+                self.mosaic.push((at.to_owned(), kind, kernel, function));
+            }
         }
         let Workload { query, items, item_tokens, pool_pages } = workload;
         self.list += &format!(
@@ -255,8 +266,8 @@ impl Declarations {
     }
 }
 
-/// Parses and verifies the Mosaic text, and holds what it declares against every device kind's memories.
-fn check_mosaic(at: &str, kernel: &Kernel) -> Result<()> {
+/// Parses and verifies the Mosaic text, and holds what it declares against a device kind's memories.
+fn check_mosaic(at: &str, kernel: &Kernel, kind: TpuKind) -> Result<()> {
     let text = kernel.mosaic_text(kernel.name()).map_err(|e| format!("{at}: {e}"))?;
     let line = |location: Option<emulator::Location>| {
         let line = location.and_then(|l| text.lines().nth(l.line as usize - 1));
@@ -266,19 +277,99 @@ fn check_mosaic(at: &str, kernel: &Kernel) -> Result<()> {
     if let Some(finding) = parsed.check_alignment().first() {
         return Err(format!("{at}: Mosaic text: {finding}{}", line(Some(finding.location))));
     }
-    for kind in TpuKind::ALL {
-        parsed
-            .memory()
-            .within(kind.vmem_budget(), kind.smem_budget())
-            .map_err(|e| format!("{at}: on {kind} it {e}"))?;
+    parsed
+        .memory()
+        .within(kind.vmem_budget(), kind.smem_budget())
+        .map_err(|e| format!("{at}: on {kind} it {e}"))
+}
+
+/// Tables of tuned block sizes.
+mod tables {
+    use super::kernels::{Tiles, TpuKind, TunedEntry, WorkloadClass};
+    use super::{Deserialize, Result, dtype, registry};
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Table {
+        device: String,
+        entry: Vec<Entry>,
     }
-    Ok(())
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Entry {
+        class: WorkloadClass,
+        q_heads: usize,
+        kv_heads: usize,
+        head_dim: usize,
+        dtype: String,
+        page_size: usize,
+        tiles: Tiles,
+        #[serde(default)]
+        scaled_scores: bool,
+        /// What the choice rests on is for readers and `make tune`.
+        #[serde(rename = "workload")]
+        _workload: String,
+        #[serde(rename = "candidate")]
+        _candidate: toml::Value,
+    }
+
+    /// The entries of every table.
+    pub(super) fn entries() -> Result<Vec<TunedEntry>> {
+        let mut entries = Vec::new();
+        for device in TpuKind::ALL {
+            let path = format!("kernels/tables/{device}.toml");
+            let text = std::fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
+            let table: Table = toml::from_str(&text).map_err(|e| format!("{path}: {e}"))?;
+            if table.device != device.to_string() {
+                return Err(format!(
+                    "{path}: device is {:?}; it must be {device}, as the file says",
+                    table.device
+                ));
+            }
+            for e in table.entry {
+                if e.kv_heads == 0 || e.q_heads == 0 || !e.q_heads.is_multiple_of(e.kv_heads) {
+                    let (q, kv) = (e.q_heads, e.kv_heads);
+                    return Err(format!("{path}: q_heads is {q}; it must be a multiple of kv_heads, {kv}"));
+                }
+                entries.push(TunedEntry {
+                    device,
+                    class: e.class,
+                    q_heads: e.q_heads,
+                    kv_heads: e.kv_heads,
+                    head_dim: e.head_dim,
+                    dtype: dtype(&path, &e.dtype)?.0,
+                    page_size: e.page_size,
+                    tiles: e.tiles,
+                    scaled_scores: e.scaled_scores,
+                });
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The entries as Rust.
+    pub(super) fn literal() -> String {
+        let mut list = String::new();
+        for e in registry::TUNED.iter() {
+            let TunedEntry { q_heads, kv_heads, head_dim, page_size, scaled_scores, .. } = e;
+            let Tiles { q_tile, kv_tile, own_tile } = e.tiles;
+            list += &format!(
+                "    TunedEntry {{ device: TpuKind::{:?}, class: WorkloadClass::{:?}, q_heads: {q_heads}, \
+                 kv_heads: {kv_heads}, head_dim: {head_dim}, dtype: DType::{:?}, page_size: {page_size}, \
+                 tiles: Tiles {{ q_tile: {q_tile}, kv_tile: {kv_tile}, own_tile: {own_tile} }}, \
+                 scaled_scores: {scaled_scores} }},\n",
+                e.device, e.class, e.dtype
+            );
+        }
+        format!("[\n{list}]")
+    }
 }
 
 /// Executables that `make aot` compiled, into the library.
 #[cfg(feature = "aot")]
 mod aot {
-    use super::{Deserialize, Function, Kernel, Path, Result};
+    use super::{Deserialize, Function, Kernel, Path, Result, TpuKind};
 
     /// Names the folder.
     const FOLDER: &str = "TPU_RPA_AOT";
@@ -300,7 +391,7 @@ mod aot {
     }
 
     /// The list of executables as Rust. Refuses one that the present kernel texts would not give.
-    pub(super) fn embedded(declared: &[(String, Kernel, Function)]) -> Result<String> {
+    pub(super) fn embedded(declared: &[(String, TpuKind, Kernel, Function)]) -> Result<String> {
         println!("cargo::rerun-if-env-changed={FOLDER}");
         let Some(folder) = std::env::var_os(FOLDER) else {
             println!("cargo::warning=feature aot: {FOLDER} is not set, so no executable is embedded");
@@ -321,9 +412,15 @@ mod aot {
         list(&entries)
     }
 
-    fn entry(folder: &Path, c: &Compiled, declared: &[(String, Kernel, Function)]) -> Result<String> {
-        let (_, kernel, function) =
-            declared.iter().find(|(id, ..)| *id == c.variant).ok_or("no manifest declares it")?;
+    fn entry(
+        folder: &Path,
+        c: &Compiled,
+        declared: &[(String, TpuKind, Kernel, Function)],
+    ) -> Result<String> {
+        let (.., kernel, function) = declared
+            .iter()
+            .find(|(id, kind, ..)| *id == c.variant && kind.topology() == c.topology)
+            .ok_or("no manifest declares it")?;
         let file = folder.join(&c.file);
         let source = file.with_extension("mlir");
         let text = std::fs::read_to_string(&source).map_err(|e| format!("{}: {e}", source.display()))?;

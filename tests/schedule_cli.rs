@@ -90,3 +90,20 @@ fn mistakes_are_named() {
         assert!(text(&output).contains(named) && !text(&output).contains("panicked"), "{}", text(&output));
     }
 }
+
+/// Candidates, choices and tables agree; one that the rules do not choose is named. Compiles nothing.
+#[test]
+fn the_tables_of_block_sizes_are_what_the_rules_choose() {
+    let output = run(&["tune", "--check"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let folder = tempfile::tempdir().unwrap();
+    let table =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/tables/v6e.toml"));
+    let mut table: toml::Table = table.unwrap().parse().unwrap();
+    let candidates = table["entry"][0]["candidate"].as_array_mut().unwrap();
+    let slowest = candidates.iter_mut().max_by_key(|c| c.get("cycles").map(|c| c.as_integer())).unwrap();
+    slowest["cycles"] = toml::Value::Integer(1);
+    std::fs::write(folder.path().join("v6e.toml"), table.to_string()).unwrap();
+    let output = run(&["tune", "--check", "--device", "v6e", "--tables", folder.path().to_str().unwrap()]);
+    assert!(!output.status.success() && text(&output).contains("packed 16/8x128"), "{}", text(&output));
+}

@@ -209,9 +209,9 @@ fn embedded_executables_are_of_the_declared_variants() {
     let declared: Vec<_> = kernels::variants().unwrap().into_iter().filter(|v| v.mosaic).collect();
     assert_eq!(embedded.len(), declared.len() * TpuKind::ALL.len());
     for variant in &declared {
-        let kernel = variant.kernel(Target::Tpu).unwrap();
-        let module = stablehlo_function(kernel.name(), &kernel, Target::Tpu).unwrap().module();
         for kind in TpuKind::ALL {
+            let kernel = variant.tpu_kernel(kind).unwrap();
+            let module = stablehlo_function(kernel.name(), &kernel, Target::Tpu).unwrap().module();
             let found: Vec<_> = embedded
                 .iter()
                 .filter(|p| p.kernel == kernel.to_string() && p.topology == kind.topology())

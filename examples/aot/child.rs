@@ -118,7 +118,10 @@ fn describe() -> Result<Vec<Described>> {
 
 fn compile(variant: &str, topology: &str, file: &Path) -> Result<Timed> {
     let sources = super::sources(variant)?;
-    let source = sources.iter().find(|s| s.id == variant).context("no such variant")?;
+    let source = sources
+        .iter()
+        .find(|s| s.id == variant && s.kind.topology() == topology)
+        .context("no such variant")?;
     let topology = plugin()?.topology(topology)?;
     let start = Instant::now();
     let bytes = topology.compile_aot(&source.function.module(), &CompileOptions::new())?;

@@ -60,18 +60,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// A variant's kernel and the function that its executables are compiled from.
+/// A variant's kernel on a kind of TPU and the function that its executable is compiled from.
 pub(crate) struct Source {
     id: &'static str,
+    kind: TpuKind,
     kernel: Kernel,
     function: Function,
 }
 
 impl Source {
-    fn of(variant: &Variant) -> Result<Self> {
-        let kernel = variant.kernel(Target::Tpu)?;
+    fn of(variant: &Variant, kind: TpuKind) -> Result<Self> {
+        let kernel = variant.tpu_kernel(kind)?;
         let function = kernels::stablehlo_function(kernel.name(), &kernel, Target::Tpu)?;
-        Ok(Source { id: variant.id, kernel, function })
+        Ok(Source { id: variant.id, kind, kernel, function })
     }
 
     /// VMEM that its Mosaic text declares, in bytes.
@@ -83,7 +84,9 @@ impl Source {
 
 pub(crate) fn sources(only: &str) -> Result<Vec<Source>> {
     let variants = kernels::variants()?.into_iter().filter(|v| v.mosaic && v.id.contains(only));
-    variants.map(|v| Source::of(&v).with_context(|| v.id.to_owned())).collect()
+    variants
+        .flat_map(|v| TpuKind::ALL.map(|kind| Source::of(&v, kind).with_context(|| v.id.to_owned())))
+        .collect()
 }
 
 fn run(args: &Args) -> Result<()> {
@@ -98,7 +101,9 @@ fn run(args: &Args) -> Result<()> {
     let topologies = compiler.describe()?;
     let (mut rows, mut refused) = (Vec::new(), Vec::new());
     for source in &sources {
-        for (kind, topology) in TpuKind::ALL.into_iter().zip(&topologies) {
+        let kind = source.kind;
+        let of_kind = TpuKind::ALL.into_iter().zip(&topologies).filter(|(k, _)| *k == kind);
+        for (_, topology) in of_kind {
             let hash = Precompiled::source_hash(&source.function.module());
             let known = manifest.find(source.id, kind.topology()).filter(|known| {
                 !args.fresh
@@ -110,7 +115,7 @@ fn run(args: &Args) -> Result<()> {
                 Some(known) => known.clone(),
                 None => {
                     eprintln!("compiling {} for {}", source.id, kind.topology());
-                    match compile(&compiler, source, kind, topology, hash, &out) {
+                    match compile(&compiler, source, topology, hash, &out) {
                         Ok(compiled) => compiled,
                         Err(error) => {
                             refused.push(format!("{} for {}: {error:#}", source.id, kind.topology()));
@@ -137,11 +142,11 @@ fn run(args: &Args) -> Result<()> {
 fn compile(
     compiler: &Compiler,
     source: &Source,
-    kind: TpuKind,
     topology: &child::Described,
     hash: String,
     out: &Path,
 ) -> Result<Compiled> {
+    let kind = source.kind;
     let file = format!("{}-{kind}.pjrt", source.id.replace('/', "-"));
     let job = Job::Compile {
         variant: source.id.to_owned(),

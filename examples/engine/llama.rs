@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use half::bf16;
-use tpu_rpa::kernels::{LabelTiling, Target};
+use tpu_rpa::kernels::{LabelTiling, Target, WorkloadClass};
 use tpu_rpa::runtime::{Arg, Buffer, CacheStats, Client, CompileOptions, Executable, Plugin};
 use tpu_rpa::score::{ForwardPass, Limits, Pass};
 use tpu_rpa::spec::{AttentionSpec, DType};
@@ -55,7 +55,7 @@ impl Llama {
             },
             page_size: PAGE_SIZE,
             pool_pages: config.context.div_ceil(PAGE_SIZE),
-            tiling: client.target().tiling(PAGE_SIZE)?,
+            tiling: client.tiling(&attention, WorkloadClass::Packed)?,
         };
         let weights = Weights::load(&client, file, &config, dtype, on_tensor)?;
         Ok(Llama {

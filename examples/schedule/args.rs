@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Module(Module),
     /// Replay the cases of a table again, and fail where one became more than 2 % worse
     Ratchet(Ratchet),
+    /// Search block sizes by compiling and replaying, and write the tables that clients choose from
+    Tune(Tune),
     /// Write the kernel as a StableHLO module and its scalar-prefetch operands as operands.npz
     Export(Export),
     /// Compile the module that the environment names, for the other commands
@@ -49,6 +51,9 @@ pub(crate) struct Shape {
     /// Tokens of a page
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub(crate) page_size: usize,
+    /// Scale every score instead of the queries; the default is what suits the device's matrix units
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) scaled_scores: Option<bool>,
 }
 
 /// Where schedules come from.
@@ -160,6 +165,21 @@ pub(crate) struct Ratchet {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Tune {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Folder of the tables, `<device>.toml`
+    #[arg(long, value_name = "DIR", default_value = "kernels/tables")]
+    pub(crate) tables: PathBuf,
+    /// Device kinds
+    #[arg(long, value_name = "KIND", value_delimiter = ',', default_value = "v5e,v6e,v7x")]
+    pub(crate) device: Vec<DeviceKind>,
+    /// Compile nothing: hold the tables against the candidates and the rules of choice
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Export {
     #[command(flatten)]
     pub(crate) shape: Shape,
@@ -191,6 +211,12 @@ pub(crate) struct Tiles {
     pub(crate) q: usize,
     pub(crate) kv: usize,
     pub(crate) own: usize,
+}
+
+impl fmt::Display for Tiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.q, self.kv, self.own)
+    }
 }
 
 impl FromStr for Tiles {

@@ -5,6 +5,7 @@ mod compare;
 mod ratchet;
 mod table;
 mod trace;
+mod tune;
 mod workload;
 
 use anyhow::{Context as _, ensure};
@@ -21,6 +22,7 @@ fn main() -> anyhow::Result<()> {
         Command::Compare(args) => compare::run(&args),
         Command::Module(args) => compare::module(&args),
         Command::Ratchet(args) => ratchet::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Replay(args) => replay(&args),
     }
 }

@@ -117,6 +117,7 @@ fn figures(row: &Row, compiler: &Compiler, args: &Ratchet) -> anyhow::Result<Fig
         heads: row.heads.parse().map_err(parsed)?,
         tiles: row.tiles.parse().map_err(parsed)?,
         page_size: 128,
+        scaled_scores: None,
     };
     let kernel = workload.case(&shape)?.kernel;
     let schedule = compiler.schedule(&kernel, shape.device, &args.source.cache)?;

@@ -168,15 +168,34 @@ impl Workload {
             .page_size(shape.page_size)
             .dtype(DType::Bf16)
             .build()?;
+        let pool = self.pool(shape);
+        let plan = self.plan(shape)?;
+        let function = kernels::attention_tpu("attention", &spec, &plan.tiling(), &plan.bucket(), pool)?;
+        let meta = function.inputs().len() - 1;
+        let kernel = Kernel::of_function(&function, &[(meta, plan.meta())])?;
+        Ok(Case { kernel, plan: Some(plan), work: self.attention_work(shape) })
+    }
+
+    /// Pages of the pool.
+    fn pool(self, shape: &Shape) -> usize {
+        let groups = self.groups();
+        let pages = |group: &Lengths| group.prefix.div_ceil(shape.page_size);
+        let shared = self == Workload::W2g;
+        if shared { pages(&groups[0]) } else { groups.iter().map(pages).sum() }.max(1)
+    }
+
+    /// The plan of attention.
+    pub(crate) fn plan(self, shape: &Shape) -> anyhow::Result<Plan> {
         let tiles = shape.tiles;
         let mut tiling = Tiling::new(tiles.q, tiles.kv, tiles.own, shape.page_size)?.with_aligned_runs();
-        if shape.device == DeviceKind::V5e {
+        // v5e's matrix units contract 128 elements: two terms of a query would cost twice.
+        if shape.scaled_scores.unwrap_or(shape.device == DeviceKind::V5e) {
             tiling = tiling.with_scaled_scores();
         }
         let groups = self.groups();
         let pages = |group: &Lengths| group.prefix.div_ceil(shape.page_size);
         let shared = self == Workload::W2g;
-        let pool = if shared { pages(&groups[0]) } else { groups.iter().map(pages).sum() }.max(1);
+        let pool = self.pool(shape);
         // Pages lie in the pool from its end on, so that an index is never its position.
         let mut next = pool as i32;
         let mut at = 0;
@@ -208,10 +227,6 @@ impl Workload {
                 lead: g.lead,
             })
             .collect();
-        let plan = Planner::new(shape.page_size, pool, tiling)?.plan(at as usize, &described)?;
-        let function = kernels::attention_tpu("attention", &spec, &plan.tiling(), &plan.bucket(), pool)?;
-        let meta = function.inputs().len() - 1;
-        let kernel = Kernel::of_function(&function, &[(meta, plan.meta())])?;
-        Ok(Case { kernel, plan: Some(plan), work: self.attention_work(shape) })
+        Ok(Planner::new(shape.page_size, pool, tiling)?.plan(at as usize, &described)?)
     }
 }

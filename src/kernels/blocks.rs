@@ -14,7 +14,7 @@ pub(crate) struct Blocks {
 }
 
 /// Query, key and own tile of attention, in tokens.
-#[derive(Clone, Copy, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tiles {
     pub q_tile: usize,

@@ -13,6 +13,7 @@ mod portable;
 #[cfg(in_library)]
 mod registry;
 mod render;
+mod tuned;
 mod variant;
 mod verify;
 
@@ -34,5 +35,8 @@ pub use mosaic::{
 pub use portable::{attention, kv_write, label_logprobs, label_softmax};
 #[cfg(in_library)]
 pub use registry::variants;
+#[cfg(not(in_library))]
+pub(crate) use tuned::TunedEntry;
+pub use tuned::{TunedTiling, WorkloadClass, attention_vmem, tuned_tiling};
 pub use variant::{Variant, VariantShape, Workload};
 pub use verify::VerifyError;

@@ -1,5 +1,5 @@
-use super::{Kernel, KernelError, Target};
-use crate::batch::{Bucket, Group, Planner, Tiling};
+use super::{Kernel, KernelError, Target, TpuKind, WorkloadClass, tuned_tiling};
+use crate::batch::{BatchError, Bucket, Group, Planner, Tiling};
 use crate::spec::{AttentionSpec, KvWriteSpec, LabelLogprobsSpec};
 
 /// A variant that a manifest declares; build.rs has rendered and verified it.
@@ -74,6 +74,23 @@ impl Variant {
     /// # Errors
     /// The workload is no batch.
     pub fn kernel(&self, target: Target) -> Result<Kernel, KernelError> {
+        self.with_tiling(target, |spec| target.tiling(spec.page_size()))
+    }
+
+    /// The kernel in the bucket of its workload, with the block sizes that [`tuned_tiling`] gives scoring on a kind of
+    /// TPU: what is compiled ahead of time.
+    ///
+    /// # Errors
+    /// As for [`Variant::kernel`].
+    pub fn tpu_kernel(&self, device: TpuKind) -> Result<Kernel, KernelError> {
+        self.with_tiling(Target::Tpu, |spec| Ok(tuned_tiling(device, spec, WorkloadClass::Packed)?.tiling()))
+    }
+
+    fn with_tiling(
+        &self,
+        target: Target,
+        tiling: impl Fn(&AttentionSpec) -> Result<Tiling, BatchError>,
+    ) -> Result<Kernel, KernelError> {
         let workload = &self.workload;
         let (pool_pages, rows) = (workload.pool_pages, workload.items);
         let tokens = |page_size| {
@@ -81,7 +98,7 @@ impl Variant {
         };
         Ok(match self.shape.clone() {
             VariantShape::Attention(spec) => {
-                let tiling = target.tiling(spec.page_size())?;
+                let tiling = tiling(&spec)?;
                 let bucket = workload.bucket(spec.page_size(), tiling, spec.sliding_window())?;
                 Kernel::Attention { spec, tiling, bucket, pool_pages }
             }

@@ -14,7 +14,9 @@ use super::host::Lent;
 use super::options::ClientOptions;
 use super::plugin::Plugin;
 use super::precompiled::Precompiled;
-use crate::kernels::{Kernel, Target, stablehlo_function};
+use crate::batch::{BatchError, Tiling};
+use crate::kernels::{Kernel, Target, TpuKind, WorkloadClass, stablehlo_function, tuned_tiling};
+use crate::spec::AttentionSpec;
 
 /// A plugin's devices, and the programs compiled for them. Clones are the same client.
 ///
@@ -198,6 +200,30 @@ impl Client {
         let ahead = Ahead { executables, compiler: self.platform_version() };
         let _span = tracing::debug_span!("kernel", kernel = line).entered();
         Ok(self.get(&function.module(), &CompileOptions::new(), &ahead)?)
+    }
+
+    /// Block sizes of attention for a shape and a class of batches: on a TPU whose kind has a table those of
+    /// [`tuned_tiling`], else [`Target::tiling`]. `tracing` tells where they come from.
+    ///
+    /// # Errors
+    /// The page size is none that tiles can be cut at.
+    pub fn tiling(&self, spec: &AttentionSpec, class: WorkloadClass) -> Result<Tiling, BatchError> {
+        let device = self.devices()[0].kind();
+        match TpuKind::of_device(device).filter(|_| self.is_tpu()) {
+            Some(kind) => {
+                let tuned = tuned_tiling(kind, spec, class)?;
+                tracing::info!(device, %class, "block sizes of attention: {tuned}");
+                Ok(tuned.tiling())
+            }
+            None => {
+                let tiling = self.target().tiling(spec.page_size())?;
+                tracing::debug!(
+                    device,
+                    "block sizes of attention: the manifest's, for no table is of this device"
+                );
+                Ok(tiling)
+            }
+        }
     }
 
     fn get(

@@ -18,6 +18,16 @@ impl TpuKind {
     /// All of them.
     pub const ALL: [TpuKind; 3] = [TpuKind::V5e, TpuKind::V6e, TpuKind::V7x];
 
+    /// The kind that a PJRT device or topology calls itself: `TPU v5 lite`, `TPU v6 lite`, `TPU7x`, or the short name.
+    pub fn of_device(kind: &str) -> Option<TpuKind> {
+        match kind.strip_prefix("TPU").unwrap_or(kind).trim() {
+            "v5 lite" | "v5e" => Some(TpuKind::V5e),
+            "v6 lite" | "v6e" => Some(TpuKind::V6e),
+            "7x" | "v7x" => Some(TpuKind::V7x),
+            _ => None,
+        }
+    }
+
     /// Smallest topology that libtpu compiles for.
     pub fn topology(self) -> &'static str {
         match self {

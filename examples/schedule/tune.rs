@@ -1,0 +1,279 @@
+//! Block sizes by search: candidates that a static model leaves are compiled and replayed, the fastest is chosen.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, ensure};
+use serde::{Deserialize, Serialize};
+use tpu_rpa::batch::TileSource;
+use tpu_rpa::kernels::{TpuKind, attention_vmem};
+use tpu_rpa::schedule::{Compiler, DeviceKind};
+use tpu_rpa::spec::{AttentionSpec, DType};
+
+use crate::args::{Heads, Shape, Tiles, Tune};
+use crate::workload::Workload;
+
+/// Latency of copies that the tables assume, in nanoseconds.
+const LATENCY: f64 = 1000.0;
+
+/// Page size that tiles are searched at; the other is measured with the tiles chosen for scoring.
+const PAGE_SIZE: usize = 128;
+const OTHER_PAGE_SIZE: usize = 256;
+
+/// Candidates that are compiled, at most: the best of the static model.
+const MOST: usize = 3;
+
+/// Candidates that the static model finds this much slower than its best are not compiled.
+const PRUNED: f64 = 1.6;
+
+/// Of candidates within this share of the fastest, the one that needs the least VMEM is chosen.
+const ALIKE: f64 = 1.005;
+
+const HEAD: &str = "\
+# Block sizes of attention by replayed schedule, one layer: not hardware. `make tune` writes this file.
+# An entry's tiles are those of the candidate with the fewest cycles; of several within 0.5 %, the one of least VMEM.
+# Cycles are at one issue slot each, waits for copies included (published bandwidth, 1 us latency); bf16.
+# Candidates: what a static model of matrix work, copies and a fixed cost a tile leaves of all tile sizes; for scoring
+# also the other way to scale and another page size, with the tiles chosen.
+";
+
+/// What is tuned for: heads, and the classes with the workload that stands for each.
+const CLASSES: [(&str, Workload); 4] =
+    [("packed", Workload::W1), ("prefill", Workload::W3), ("decode", Workload::W4), ("mixed", Workload::W5)];
+const ALL_CLASSES: Heads = Heads { q: 16, kv: 8, dim: 128 };
+/// Tuned for scoring on v6e only; the nearest entry serves the rest.
+const SCORING: [Heads; 3] =
+    [Heads { q: 32, kv: 8, dim: 128 }, Heads { q: 9, kv: 3, dim: 64 }, Heads { q: 4, kv: 1, dim: 256 }];
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    device: String,
+    entry: Vec<Entry>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    class: String,
+    workload: String,
+    q_heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    dtype: String,
+    page_size: usize,
+    scaled_scores: bool,
+    tiles: Chosen,
+    candidate: Vec<Candidate>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct Chosen {
+    q_tile: usize,
+    kv_tile: usize,
+    own_tile: usize,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct Candidate {
+    tiles: String,
+    page_size: usize,
+    scaled_scores: bool,
+    /// Missing where the compiler refused it: it needs more VMEM than there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cycles: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vmem: Option<u64>,
+}
+
+pub(crate) fn run(args: &Tune) -> anyhow::Result<()> {
+    for &device in &args.device {
+        let path = args.tables.join(format!("{device}.toml"));
+        let at = || path.display().to_string();
+        let text = std::fs::read_to_string(&path).with_context(at)?;
+        let mut table: Table = toml::from_str(&text).with_context(at)?;
+        if args.check {
+            check(device, &table).with_context(at)?;
+            println!("{}: {} entries are what the rules choose", path.display(), table.entry.len());
+            continue;
+        }
+        let compiler = crate::compare::compiler(&args.source)?;
+        table = Table { device: device.to_string(), entry: Vec::new() };
+        for (class, workload, heads) in cases(device) {
+            let entry = tune(&compiler, &args.source.cache, device, class, workload, heads)
+                .with_context(|| format!("{class} {}/{}x{}", heads.q, heads.kv, heads.dim))?;
+            let Chosen { q_tile, kv_tile, own_tile } = entry.tiles;
+            println!(
+                "{device} {class} {}/{}x{}: {q_tile}/{kv_tile}/{own_tile}",
+                heads.q, heads.kv, heads.dim
+            );
+            table.entry.push(entry);
+            std::fs::write(&path, format!("{HEAD}\n{}", toml::to_string(&table)?)).with_context(at)?;
+        }
+    }
+    Ok(())
+}
+
+fn cases(device: DeviceKind) -> impl Iterator<Item = (&'static str, Workload, Heads)> {
+    let (scoring, workload) = CLASSES[0];
+    let more = if device == DeviceKind::V6e { &SCORING[..] } else { &[] };
+    let all = CLASSES.into_iter().map(|(class, workload)| (class, workload, ALL_CLASSES));
+    all.chain(more.iter().map(move |&heads| (scoring, workload, heads)))
+}
+
+fn shape(
+    device: DeviceKind,
+    workload: Workload,
+    heads: Heads,
+    candidate: &Candidate,
+) -> anyhow::Result<Shape> {
+    Ok(Shape {
+        workload: vec![workload],
+        device,
+        heads,
+        tiles: candidate.tiles.parse().map_err(|e: String| anyhow::anyhow!(e))?,
+        page_size: candidate.page_size,
+        scaled_scores: Some(candidate.scaled_scores),
+    })
+}
+
+/// The tile sizes that are worth compiling, by a static model of the plan: matrix work, more of it where few rows
+/// lie on lanes, and a fixed cost a tile; or copies, if they take longer. None that VMEM cannot hold.
+fn candidates(device: DeviceKind, workload: Workload, heads: Heads) -> anyhow::Result<Vec<Candidate>> {
+    const TILE_SLOTS: f64 = 400.0;
+    let group = heads.q / heads.kv;
+    let mut modelled = Vec::new();
+    for q in [64, 128, 256, 512] {
+        let rows = q * group;
+        if !rows.is_multiple_of(128) || rows > 1024 {
+            continue;
+        }
+        for kv in [256, 512, 1024] {
+            let spec = AttentionSpec::builder(heads.q, heads.kv, heads.dim)
+                .page_size(PAGE_SIZE)
+                .dtype(DType::Bf16)
+                .build()?;
+            let budget = TpuKind::of_device(device.name()).context("no kind of TPU")?.vmem_budget();
+            if attention_vmem(&spec, q, kv) > budget {
+                continue;
+            }
+            for own in if workload == Workload::W1 { &[128, 256][..] } else { &[128] } {
+                let candidate = Candidate {
+                    tiles: Tiles { q, kv, own: *own }.to_string(),
+                    page_size: PAGE_SIZE,
+                    scaled_scores: device == DeviceKind::V5e,
+                    cycles: None,
+                    vmem: None,
+                };
+                let plan = workload.plan(&shape(device, workload, heads, &candidate)?)?;
+                let (mut keys, mut tiles) = (0.0, 0.0);
+                for t in 0..plan.stats().q_tiles {
+                    for tile in plan.tiles(t) {
+                        keys += (if tile.source == TileSource::Slots { *own } else { kv }) as f64;
+                        tiles += 1.0;
+                    }
+                }
+                let flops = 4.0 * keys * (rows * heads.kv * heads.dim) as f64;
+                // Operands of the matrix unit are loaded once for all rows on lanes.
+                let loads = 1.0 + 192.0 / rows as f64;
+                let compute = loads * flops / device.flops_per_cycle() + TILE_SLOTS * tiles;
+                let bytes = 4.0 * keys * (heads.kv * heads.dim) as f64;
+                let copies = bytes / device.hbm_bandwidth() * device.clock();
+                modelled.push((compute.max(copies), candidate));
+            }
+        }
+    }
+    modelled.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let best = modelled.first().map_or(0.0, |m| m.0);
+    modelled.retain(|m| m.0 <= PRUNED * best);
+    modelled.truncate(MOST);
+    Ok(modelled.into_iter().map(|m| m.1).collect())
+}
+
+/// The chosen one's variations, for scoring: the other way to scale, another page size.
+fn variations(workload: Workload, chosen: &Candidate) -> Vec<Candidate> {
+    let fresh = Candidate { cycles: None, vmem: None, ..chosen.clone() };
+    if workload != CLASSES[0].1 {
+        return Vec::new();
+    }
+    vec![
+        Candidate { scaled_scores: !chosen.scaled_scores, ..fresh.clone() },
+        Candidate { page_size: OTHER_PAGE_SIZE, ..fresh },
+    ]
+}
+
+/// The one that the rule chooses among candidates of the page size that tiles are searched at.
+fn choose(candidates: &[Candidate]) -> anyhow::Result<&Candidate> {
+    let measured = || candidates.iter().filter(|c| c.page_size == PAGE_SIZE && c.cycles.is_some());
+    let least = measured().filter_map(|c| c.cycles).min().context("no candidate fits into VMEM")?;
+    let alike = measured().filter(|c| c.cycles.is_some_and(|cycles| cycles as f64 <= ALIKE * least as f64));
+    alike.min_by_key(|c| (c.vmem, c.cycles)).context("no candidate")
+}
+
+fn entry(class: &str, workload: Workload, heads: Heads, candidate: Vec<Candidate>) -> anyhow::Result<Entry> {
+    let chosen = choose(&candidate)?;
+    let tiles: Tiles = chosen.tiles.parse().map_err(|e: String| anyhow::anyhow!(e))?;
+    Ok(Entry {
+        class: class.to_owned(),
+        workload: workload.name().to_owned(),
+        q_heads: heads.q,
+        kv_heads: heads.kv,
+        head_dim: heads.dim,
+        dtype: "bf16".to_owned(),
+        page_size: PAGE_SIZE,
+        scaled_scores: chosen.scaled_scores,
+        tiles: Chosen { q_tile: tiles.q, kv_tile: tiles.kv, own_tile: tiles.own },
+        candidate,
+    })
+}
+
+fn tune(
+    compiler: &Compiler,
+    cache: &PathBuf,
+    device: DeviceKind,
+    class: &str,
+    workload: Workload,
+    heads: Heads,
+) -> anyhow::Result<Entry> {
+    let measure = |candidate: &mut Candidate| -> anyhow::Result<()> {
+        let kernel = workload.case(&shape(device, workload, heads, candidate)?)?.kernel;
+        match compiler.schedule(&kernel, device, cache) {
+            Ok(schedule) => {
+                let replay = schedule.replay(kernel.prefetch(), &device.dma_model(LATENCY));
+                ensure!(replay.trusted(), "{}: not trusted: {:?}", candidate.tiles, replay.trouble);
+                candidate.cycles = Some(replay.cycles.round() as u64);
+                candidate.vmem = Some(schedule.memory().vmem);
+            }
+            Err(error) => ensure!(format!("{error:#}").contains("vmem"), "{}: {error:#}", candidate.tiles),
+        }
+        eprintln!("  {candidate:?}");
+        Ok(())
+    };
+    let mut all = candidates(device, workload, heads)?;
+    all.iter_mut().try_for_each(measure)?;
+    let mut more = variations(workload, choose(&all)?);
+    more.iter_mut().try_for_each(measure)?;
+    all.extend(more);
+    entry(class, workload, heads, all)
+}
+
+/// Whether a table has the cases, the candidates and the choices that the rules give.
+fn check(device: DeviceKind, table: &Table) -> anyhow::Result<()> {
+    ensure!(table.device == device.to_string(), "device is {:?}", table.device);
+    let cases: Vec<_> = cases(device).collect();
+    ensure!(table.entry.len() == cases.len(), "{} entries of {}", table.entry.len(), cases.len());
+    for (found, (class, workload, heads)) in table.entry.iter().zip(cases) {
+        let name = format!("{class} {}/{}x{}", heads.q, heads.kv, heads.dim);
+        let rebuilt = entry(class, workload, heads, found.candidate.clone()).with_context(|| name.clone())?;
+        ensure!(*found == rebuilt, "{name}: the rules choose {:?}", rebuilt.tiles);
+        let searched = candidates(device, workload, heads)?;
+        let (tiles, more) =
+            found.candidate.split_at_checked(searched.len()).context("candidates are missing")?;
+        let bare = |c: &Candidate| Candidate { cycles: None, vmem: None, ..c.clone() };
+        ensure!(tiles.iter().map(bare).eq(searched), "{name}: other candidates than the model leaves");
+        let varied = variations(workload, choose(tiles)?);
+        ensure!(more.iter().map(bare).eq(varied), "{name}: other variations of the choice");
+    }
+    Ok(())
+}
