@@ -139,7 +139,8 @@ fn shape(
 }
 
 /// The tile sizes that are worth compiling, by a static model of the plan: matrix work, more of it where few rows
-/// lie on lanes, and a fixed cost a tile; or copies, if they take longer. None that VMEM cannot hold.
+/// lie on lanes or where tiles are large, and a fixed cost a tile; or copies, if they take longer. None that VMEM cannot
+/// hold.
 fn candidates(device: DeviceKind, workload: Workload, heads: Heads) -> anyhow::Result<Vec<Candidate>> {
     const TILE_SLOTS: f64 = 400.0;
     let group = heads.q / heads.kv;
@@ -177,7 +178,10 @@ fn candidates(device: DeviceKind, workload: Workload, heads: Heads) -> anyhow::R
                 let flops = 4.0 * keys * (rows * heads.kv * heads.dim) as f64;
                 // Operands of the matrix unit are loaded once for all rows on lanes.
                 let loads = 1.0 + 192.0 / rows as f64;
-                let compute = loads * flops / device.flops_per_cycle() + TILE_SLOTS * tiles;
+                // Bodies over more rows or keys than 512 were found to spill.
+                let beyond = |n: usize| (n as f64 / 512.0).log2().max(0.0);
+                let spills = 1.0 + 0.3 * (beyond(rows) + beyond(kv));
+                let compute = loads * spills * flops / device.flops_per_cycle() + TILE_SLOTS * tiles;
                 let bytes = 4.0 * keys * (heads.kv * heads.dim) as f64;
                 let copies = bytes / device.hbm_bandwidth() * device.clock();
                 modelled.push((compute.max(copies), candidate));
