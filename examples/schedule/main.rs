@@ -3,9 +3,14 @@
 mod args;
 mod compare;
 mod ratchet;
+mod report;
+mod report_plots;
 mod table;
 mod trace;
 mod workload;
+
+#[path = "../plot/mod.rs"]
+mod plot;
 
 use anyhow::{Context as _, ensure};
 use args::{Cli, Command, Export, Replay};
@@ -22,6 +27,7 @@ fn main() -> anyhow::Result<()> {
         Command::Module(args) => compare::module(&args),
         Command::Ratchet(args) => ratchet::run(&args),
         Command::Replay(args) => replay(&args),
+        Command::Report(args) => report::run(&args),
     }
 }
 
