@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
 use tpu_rpa::Error;
-use tpu_rpa::batch::{Group, Planner, Tiling};
+use tpu_rpa::batch::{Group, KvSlots, Planner, Tiling};
 use tpu_rpa::kernels;
 use tpu_rpa::runtime::{Arg, Buffer, Client, ClientOptions, CompileOptions, DiscoveryOptions, Plugin};
 use tpu_rpa::spec::AttentionSpec;
@@ -22,10 +22,14 @@ fn bench(c: &mut Criterion) -> Result<(), Error> {
     // W1: a query of 2000 and 500 items of 20, one pass.
     let offsets: Vec<i32> = std::iter::once(0).chain((0..=500).map(|i| 2000 + 20 * i)).collect();
     let w1 = [Group { lead: true, cu_seg_lens: &offsets, ..Group::default() }];
-    let mut planner = Planner::new(128, 1, Tiling::new(256, 512, 128, 128)?)?;
+    let mut planner = Planner::new(128, 128, Tiling::new(256, 512, 128, 128)?)?;
     let plan = planner.plan(12_000, &w1)?;
     let words = plan.meta().len();
     group.bench_function("plan W1", |b| b.iter(|| planner.plan(black_box(12_000), black_box(&w1))));
+    let slots: Vec<i32> = (0..12_000).collect();
+    group.bench_function("check W1's KV slots", |b| {
+        b.iter(|| KvSlots::new(black_box(&planner), black_box(&plan), black_box(&slots)));
+    });
     group.throughput(Throughput::Bytes(4 * words as u64));
     group.bench_function(format!("upload W1's plan, one buffer of {words} words"), |b| {
         b.iter(|| client.upload(black_box(plan.meta()), &[words])?.wait());

@@ -50,7 +50,7 @@ fn a_second_batch_of_a_bucket_allocates_its_plan_only() {
         for (name, first, second) in [
             ("a query of 2000 and 500 items, then 490", one_pass(500), one_pass(490)),
             ("505 items on a cached query, then 502", cached(505), cached(502)),
-            ("decode of 128, then 125", decode(128), decode(125)),
+            ("decode of 120, then 118", decode(120), decode(118)),
             ("prefill of 2048, then 2000", prefill(2048), prefill(2000)),
         ] {
             let mut planner = Planner::new(128, 1024, tiling).unwrap();
