@@ -24,7 +24,7 @@ aot: tools tools-aot
 	cargo run --release --locked --all-features --example aot
 	$(NO_TPU) TPU_RPA_AOT=target/aot cargo test --release --locked --all-features --test selection
 
-# Figures of the README: planning, attention against the dense mask.
+# Figures of the README: planning, host side, attention against the dense mask.
 bench: tools
 	cargo bench --locked
 
@@ -43,7 +43,12 @@ compare: tools tools-aot
 	PYTHONPATH=.tools/py-jax cargo run --release --locked --features schedule --example schedule -- \
 	  compare --workload W1,W1c,W2,W3,W4,W5
 
-.PHONY: ratchet tune compare
+# A page about them: roofs, roofline plot, and how busy every region keeps the units.
+report: tools tools-aot
+	cargo run --release --locked --features schedule --example schedule -- \
+	  report --workload W1,W1c,W2,W3,W4,W5,L1 --out target/schedule/report.html
+
+.PHONY: ratchet tune compare report
 
 # What CI asks for besides the tests.
 check: tools

@@ -5,8 +5,8 @@ use minijinja::{Environment, context};
 use serde::Serialize;
 
 use crate::args::CompareArgs;
-use crate::plots;
 use crate::report::{Case, Report};
+use crate::{plot, plots};
 
 /// What is compared: name, whether more is better, and the value.
 type Metric = (&'static str, bool, fn(&Case) -> f64);
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     templates.add_template("report.md", include_str!("report.md.jinja")).context("template")?;
     templates.add_template("report.html", include_str!("report.html.jinja")).context("template")?;
     let render = |template: &str| -> Result<String> {
-        let values = context! { names, tables, overview, environments, cold };
+        let values = context! { style => plot::STYLE, names, tables, overview, environments, cold };
         templates.get_template(template)?.render(values).context("report")
     };
     for (path, template) in [(&args.markdown, "report.md"), (&args.html, "report.html")] {

@@ -22,6 +22,8 @@ mod xplane;
 
 #[path = "../engine/mod.rs"]
 mod engine;
+#[path = "../plot/mod.rs"]
+mod plot;
 
 use std::process::ExitCode;
 

@@ -1,25 +1,16 @@
-use std::fmt::Display;
-
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use plotters::prelude::*;
 
+use crate::plot::{failed, svg};
 use crate::report::{Case, Report};
 
 const SIZE: (u32, u32) = (800, 320);
 
-/// A drawing error without the borrow of what was drawn on.
-fn failed(error: impl Display) -> anyhow::Error {
-    anyhow!("plot: {error}")
-}
-
 /// Share of requests that were answered within a time, a line a report: an SVG.
 pub(crate) fn latencies(names: &[String], cases: &[Option<&Case>]) -> Result<String> {
     let longest = cases.iter().flatten().flat_map(|case| &case.samples_ms).copied().fold(1.0, f64::max);
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        area.fill(&WHITE).map_err(failed)?;
-        let mut chart = ChartBuilder::on(&area)
+    svg(SIZE, |area| {
+        let mut chart = ChartBuilder::on(area)
             .caption("Answered within", ("sans-serif", 18))
             .margin(10)
             .x_label_area_size(40)
@@ -50,10 +41,8 @@ pub(crate) fn latencies(names: &[String], cases: &[Option<&Case>]) -> Result<Str
             .background_style(WHITE.mix(0.8))
             .border_style(BLACK.mix(0.3))
             .draw()
-            .map_err(failed)?;
-        area.present().map_err(failed)?;
-    }
-    Ok(svg)
+            .map_err(failed)
+    })
 }
 
 /// Items a second, a group of bars a case and a bar a report: an SVG.
@@ -63,11 +52,8 @@ pub(crate) fn throughput(names: &[String], reports: &[Report]) -> Result<String>
         report.cases.iter().find(|case| case.workload.name == name).map_or(0.0, |case| case.items_per_second)
     };
     let most = reports.iter().flat_map(|r| &r.cases).map(|case| case.items_per_second).fold(1.0, f64::max);
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        area.fill(&WHITE).map_err(failed)?;
-        let mut chart = ChartBuilder::on(&area)
+    svg(SIZE, |area| {
+        let mut chart = ChartBuilder::on(area)
             .caption("Items a second", ("sans-serif", 18))
             .margin(10)
             .x_label_area_size(40)
@@ -104,8 +90,6 @@ pub(crate) fn throughput(names: &[String], reports: &[Report]) -> Result<String>
             .background_style(WHITE.mix(0.8))
             .border_style(BLACK.mix(0.3))
             .draw()
-            .map_err(failed)?;
-        area.present().map_err(failed)?;
-    }
-    Ok(svg)
+            .map_err(failed)
+    })
 }

@@ -19,6 +19,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Compile for a workload, execute the scalar program of the schedule on its plan, and print where cycles go
     Replay(Replay),
+    /// Replay, and write a page with roofs, a roofline plot, and how busy each region keeps the units
+    Report(Report),
     /// Our kernels beside JAX's public ragged paged attention, on the same workloads with the same compiler
     Compare(Compare),
     /// Replay any module that calls one kernel, as `export` writes it
@@ -87,6 +89,20 @@ pub(crate) struct Replay {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Report {
+    #[command(flatten)]
+    pub(crate) shape: Shape,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Assumed time from a copy's last byte to its completion, in nanoseconds
+    #[arg(long, value_name = "NS", default_value_t = 1000.0)]
+    pub(crate) latency: f64,
+    /// HTML file to write; it refers to no other file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Compare {
     #[command(flatten)]
     pub(crate) shape: Shape,
@@ -98,12 +114,12 @@ pub(crate) struct Compare {
     /// Python that has jax
     #[arg(long, value_name = "FILE", default_value = "python3", env = "JAX_PYTHON")]
     pub(crate) python: PathBuf,
-    /// Block sizes to try of the public kernel
+    /// Block sizes to try of the public kernel; 0/0: those of its own table of tuned sizes
     #[arg(
         long,
         value_name = "PAGES/QUERIES",
         value_delimiter = ',',
-        default_value = "4/64,4/128,8/64,16/32,16/128"
+        default_value = "0/0,4/64,8/8,8/64,16/32,16/128"
     )]
     pub(crate) blocks: Vec<Blocks>,
 }
@@ -127,7 +143,7 @@ pub(crate) struct Module {
 }
 
 /// Pages and queries of a block of JAX's ragged paged attention.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Blocks {
     pub(crate) pages: usize,
     pub(crate) queries: usize,
@@ -145,6 +161,9 @@ impl FromStr for Blocks {
 
 impl fmt::Display for Blocks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.pages == 0 {
+            return f.write_str("its own");
+        }
         write!(f, "{}/{}", self.pages, self.queries)
     }
 }
@@ -202,6 +221,18 @@ impl FromStr for Heads {
     fn from_str(s: &str) -> Result<Self, String> {
         let [q, kv, dim] = numbers(s, ['/', 'x'])?;
         Ok(Heads { q, kv, dim })
+    }
+}
+
+impl fmt::Display for Heads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}x{}", self.q, self.kv, self.dim)
+    }
+}
+
+impl fmt::Display for Tiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.q, self.kv, self.own)
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Compare) -> anyhow::Result<()> {
         let kernel = workload.case(&args.shape)?.kernel;
         let ours = replay(&compiler, &kernel, device, &args.source, args.latency)?;
         let mut best: Option<(f64, Blocks)> = None;
-        for &blocks in &args.blocks {
+        for blocks in candidates(*workload, args) {
             match public(*workload, &args.shape, blocks, args, &compiler) {
                 Ok(Some(found)) if best.is_none_or(|(cycles, _)| found.cycles < cycles) => {
                     best = Some((found.cycles, blocks));
@@ -53,11 +53,25 @@ pub(crate) fn run(args: &Compare) -> anyhow::Result<()> {
     }
     println!("{table}");
     println!(
-        "One layer on {device}, replayed schedules, not hardware; the best of {} block sizes. * plain causal: the item \
-         mask cannot be said there, so compare with W2.",
-        args.blocks.len()
+        "One layer on {device}, replayed schedules, not hardware; JAX's best of these block sizes, clamped to a \
+         sequence's pages: {}. * plain causal: the item mask cannot be said there, so compare with W2.",
+        args.blocks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     );
     Ok(())
+}
+
+/// Block sizes to try, none larger than a sequence's pages.
+fn candidates(workload: Workload, args: &Compare) -> Vec<Blocks> {
+    let sequences = workload.sequences(&args.shape).map(|(sequences, _)| sequences).unwrap_or_default();
+    let longest = sequences.iter().map(|s| s.pages.len()).max().unwrap_or(0);
+    let mut all: Vec<Blocks> = Vec::new();
+    for blocks in &args.blocks {
+        let blocks = Blocks { pages: blocks.pages.min(longest), ..*blocks };
+        if !all.contains(&blocks) {
+            all.push(blocks);
+        }
+    }
+    all
 }
 
 pub(crate) fn module(args: &Module) -> anyhow::Result<()> {

@@ -3,10 +3,15 @@
 mod args;
 mod compare;
 mod ratchet;
+mod report;
+mod report_plots;
 mod table;
 mod trace;
 mod tune;
 mod workload;
+
+#[path = "../plot/mod.rs"]
+mod plot;
 
 use anyhow::{Context as _, ensure};
 use args::{Cli, Command, Export, Replay};
@@ -24,6 +29,7 @@ fn main() -> anyhow::Result<()> {
         Command::Ratchet(args) => ratchet::run(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Replay(args) => replay(&args),
+        Command::Report(args) => report::run(&args),
     }
 }
 

@@ -75,7 +75,14 @@ pub(crate) fn print(
     println!("{}", regions(schedule, replay, us));
 }
 
-/// Regions that take more than a hundredth of the time, and all others in one line.
+/// Regions that take more than a hundredth of the time or compute score tiles, and all others.
+pub(crate) fn notable(schedule: &Schedule, replay: &Replay) -> (Vec<Region>, Vec<Region>) {
+    let cost = |r: &Region| r.executed() as f64 + r.stalls;
+    let all = schedule.regions(replay).into_iter();
+    all.partition(|r| cost(r) >= 0.01 * replay.cycles || (r.exp2 >= 16 && r.runs > 0))
+}
+
+/// The notable regions, and all others in one line.
 fn regions(schedule: &Schedule, replay: &Replay, us: impl Fn(f64) -> f64) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -84,10 +91,7 @@ fn regions(schedule: &Schedule, replay: &Replay, us: impl Fn(f64) -> f64) -> Tab
         .to_vec();
     header.extend(SHOWN.map(|u| format!("{} %", u.name().replace("VLOAD:", "").replace("VSTORE:", ""))));
     table.set_header(header);
-    let all = schedule.regions(replay);
-    let cost = |r: &Region| r.executed() as f64 + r.stalls;
-    let (large, small): (Vec<&Region>, Vec<&Region>) =
-        all.iter().partition(|r| cost(r) >= 0.01 * replay.cycles || (r.exp2 >= 16 && r.runs > 0));
+    let (large, small) = notable(schedule, replay);
     for r in large {
         let tiles = r.tiles();
         let mut row = vec![

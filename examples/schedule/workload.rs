@@ -18,7 +18,7 @@ pub(crate) enum Workload {
     W1c,
     /// The items as 500 sequences that share the prefix's pages, one group.
     W2,
-    /// The same, each sequence a group of its own.
+    /// The same, each sequence a group of its own: what an engine pays that does not merge them.
     W2g,
     /// A causal prefill of 2048.
     W3,
@@ -57,7 +57,7 @@ pub(crate) struct Case {
 pub(crate) struct Sequence {
     new: usize,
     length: usize,
-    pages: Vec<usize>,
+    pub(crate) pages: Vec<usize>,
 }
 
 /// A group before its offsets are known.

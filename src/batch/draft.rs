@@ -1,9 +1,21 @@
 use std::ops::Range;
 
 use super::bucket::{Bucket, meta_bucket, slot_bucket};
-use super::group::CheckedGroup;
+use super::group::{CheckedGroup, CheckedGroups};
 use super::meta::{layout, table_start};
 use super::{BatchError, Plan, PlanStats, Planner, Tiling};
+
+/// Lists that a planner keeps from one plan to the next.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    tiles: Vec<i32>,
+    /// CSR offsets into `tiles`, an entry a query tile.
+    offsets: Vec<i32>,
+    slots: Vec<i32>,
+    runs: Vec<Range<usize>>,
+    /// Bucket of the plan before.
+    last: Option<Bucket>,
+}
 
 /// A plan in the making.
 pub(super) struct Draft<'a> {
@@ -12,10 +24,9 @@ pub(super) struct Draft<'a> {
     num_tokens: usize,
     tiling: Tiling,
     window: Option<i64>,
-    groups: &'a [CheckedGroup<'a>],
+    groups: CheckedGroups<'a>,
     meta: Vec<i32>,
-    tiles: Vec<i32>,
-    slots: Vec<i32>,
+    scratch: &'a mut Scratch,
     /// Slots of short segments; aligned runs follow.
     short_slots: usize,
     stats: PlanStats,
@@ -23,7 +34,7 @@ pub(super) struct Draft<'a> {
 
 /// Rows of one group in one query tile, counted in the token stream.
 struct Visit<'a> {
-    group: &'a CheckedGroup<'a>,
+    group: CheckedGroup<'a>,
     q_start: usize,
     rows: Range<usize>,
     /// Real rows of the query tile, all groups.
@@ -35,14 +46,24 @@ struct Visit<'a> {
 impl<'a> Draft<'a> {
     pub(super) fn new(
         planner: &'a Planner,
+        scratch: &'a mut Scratch,
         rows: usize,
         num_tokens: usize,
         tiling: Tiling,
-        groups: &'a [CheckedGroup<'a>],
+        groups: CheckedGroups<'a>,
     ) -> Self {
         let tables = table_start(rows);
-        let mut meta = Vec::with_capacity(tables + 4096.max(2 * rows));
+        // Batches of one token bucket mostly share a metadata bucket too; a wrong guess costs a reallocation.
+        let words = match scratch.last {
+            Some(last) if last.tokens == rows => last.meta_words,
+            _ => tables + 4096.max(2 * rows),
+        };
+        let mut meta = Vec::with_capacity(words);
         meta.resize(tables, 0);
+        scratch.tiles.clear();
+        scratch.offsets.clear();
+        scratch.slots.clear();
+        scratch.runs.clear();
         Draft {
             planner,
             rows,
@@ -51,8 +72,7 @@ impl<'a> Draft<'a> {
             window: planner.sliding_window.map(i64::from),
             groups,
             meta,
-            tiles: Vec::new(),
-            slots: Vec::new(),
+            scratch,
             short_slots: 0,
             stats: PlanStats::default(),
         }
@@ -60,42 +80,35 @@ impl<'a> Draft<'a> {
 
     pub(super) fn finish(mut self) -> Result<Plan, BatchError> {
         self.rows_and_slots();
-        let offsets = self.visit_q_tiles()?;
-
-        let mut prefix_pages = Vec::with_capacity(self.groups.iter().map(|g| g.pages.len()).sum());
-        for g in self.groups {
-            prefix_pages.extend_from_slice(g.pages);
-        }
+        self.visit_q_tiles()?;
+        let Scratch { tiles, offsets, slots, last, .. } = self.scratch;
+        let pages: usize = self.groups.iter().map(|g| g.pages.len()).sum();
         // A kernel reads whole tiles of the page list and of the slot map: room for one past the last.
         let slack = (self.tiling.kv_tile() / self.planner.page_size()).max(self.tiling.own_tile());
         let key_slots = if self.tiling.aligned_runs() {
-            slot_bucket(self.rows, self.slots.len() + self.tiling.kv_tile())
+            slot_bucket(self.rows, slots.len() + self.tiling.kv_tile())
         } else {
             0
         };
-        let words = self.meta.len()
-            + offsets.len()
-            + self.tiles.len()
-            + prefix_pages.len()
-            + self.slots.len().max(key_slots)
-            + 2 * slack;
+        let words =
+            self.meta.len() + offsets.len() + tiles.len() + pages + slots.len().max(key_slots) + 2 * slack;
         let meta_words = meta_bucket(self.rows, words);
-        self.check_words(meta_words)?;
+        self.planner.check_words(meta_words)?;
         let bucket = Bucket { tokens: self.rows, meta_words, q_tile: self.tiling.q_tile(), key_slots };
         let meta = &mut self.meta;
         meta[layout::NUM_TOKENS] = self.num_tokens as i32;
         meta[layout::NUM_Q_TILES] = self.stats.q_tiles as i32;
         meta.reserve_exact(bucket.meta_words - meta.len());
-        for (word, section) in [
-            (layout::TILE_OFFSETS, &offsets),
-            (layout::TILES, &self.tiles),
-            (layout::PAGES, &prefix_pages),
-            (layout::SLOTS, &self.slots),
-        ] {
+        for (word, section) in [(layout::TILE_OFFSETS, offsets), (layout::TILES, tiles)] {
             meta[word] = meta.len() as i32;
             meta.extend_from_slice(section);
         }
+        meta[layout::PAGES] = meta.len() as i32;
+        self.groups.iter().for_each(|g| meta.extend_from_slice(g.pages));
+        meta[layout::SLOTS] = meta.len() as i32;
+        meta.extend_from_slice(slots);
         meta.resize(bucket.meta_words, 0);
+        *last = Some(bucket);
         Ok(Plan {
             bucket,
             tiling: self.tiling,
@@ -106,11 +119,6 @@ impl<'a> Draft<'a> {
             page_size: self.planner.page_size(),
             pool_pages: self.planner.pool_pages(),
         })
-    }
-
-    fn check_words(&self, words: usize) -> Result<(), BatchError> {
-        let max_words = self.planner.max_meta_words;
-        if words > max_words { Err(BatchError::TooMuchMetadata { words, max_words }) } else { Ok(()) }
     }
 
     /// Fills the row sections and packs short segments into slots.
@@ -125,13 +133,12 @@ impl<'a> Draft<'a> {
         let (own_start, rest) = self.meta[layout::HEADER..].split_at_mut(rows);
         let (own_key, position) = rest.split_at_mut(rows);
         own_key[self.num_tokens..].fill(-1);
-        let slots = &mut self.slots;
-        let mut runs = Vec::new();
+        let Scratch { slots, runs, .. } = &mut *self.scratch;
         let mut place = |start: usize, end: usize, first_key: usize| {
             own_start[start..end].fill(first_key as i32);
             count_up(&mut own_key[start..end], first_key);
         };
-        for group in self.groups {
+        for group in self.groups.iter() {
             for (i, (start, end)) in group.segments().enumerate() {
                 let len = end - start;
                 let lead = group.lead && i == 0;
@@ -149,16 +156,15 @@ impl<'a> Draft<'a> {
             }
         }
         self.short_slots = slots.len();
-        for run in runs {
+        for run in runs.drain(..) {
             place(run.start, run.end, rows + take_slots(slots, run.clone(), Tiling::RUN_ALIGN));
         }
     }
 
-    /// Lists the key tiles of every query tile that holds a token; returns the CSR offsets into the list.
-    fn visit_q_tiles(&mut self) -> Result<Vec<i32>, BatchError> {
+    /// Lists the key tiles of every query tile that holds a token.
+    fn visit_q_tiles(&mut self) -> Result<(), BatchError> {
         let q = self.tiling.q_tile();
         let q_tiles = self.num_tokens.div_ceil(q);
-        let mut offsets = Vec::with_capacity(q_tiles + 1);
         let groups = self.groups;
         let (mut first_group, mut segment_at) = (0, 0);
         // The TPU kernel starts with scores alone: those of little tiles leave the least of the vector unit idle.
@@ -166,11 +172,11 @@ impl<'a> Draft<'a> {
         let mut page_base = 0;
         for t in 0..q_tiles {
             // Long prefixes times many query tiles: refuse before memory is gone.
-            self.check_words(self.tiles.len())?;
-            offsets.push((self.tiles.len() / layout::TILE_WORDS) as i32);
+            self.planner.check_words(self.scratch.tiles.len())?;
+            self.scratch.offsets.push((self.scratch.tiles.len() / layout::TILE_WORDS) as i32);
             let tile_rows = t * q..((t + 1) * q).min(self.num_tokens);
-            while groups[first_group].end() <= tile_rows.start {
-                page_base += groups[first_group].pages.len();
+            while groups.get(first_group).end() <= tile_rows.start {
+                page_base += groups.get(first_group).pages.len();
                 first_group += 1;
                 segment_at = 0;
             }
@@ -178,7 +184,7 @@ impl<'a> Draft<'a> {
                 self.slot_tiles(&tile_rows);
             }
             let mut base = page_base;
-            for group in &groups[first_group..] {
+            for group in groups.from(first_group) {
                 if group.start() >= tile_rows.end {
                     break;
                 }
@@ -199,9 +205,9 @@ impl<'a> Draft<'a> {
                 self.slot_tiles(&tile_rows);
             }
         }
-        offsets.push((self.tiles.len() / layout::TILE_WORDS) as i32);
+        self.scratch.offsets.push((self.scratch.tiles.len() / layout::TILE_WORDS) as i32);
         self.stats.q_tiles = q_tiles;
-        Ok(offsets)
+        Ok(())
     }
 
     fn position_range(&self, rows: &Range<usize>) -> (i64, i64) {
@@ -316,7 +322,7 @@ impl<'a> Draft<'a> {
             tile = tile_of(slot + of_segment - 1);
             for first in (tile_of(segment as usize - self.rows)..=tile).step_by(own_tile) {
                 self.stats.edge_tiles += 1;
-                self.tiles.extend_from_slice(&[
+                self.scratch.tiles.extend_from_slice(&[
                     layout::KIND_SLOTS,
                     first as i32,
                     own_tile.min(self.short_slots - first) as i32,
@@ -357,7 +363,7 @@ impl<'a> Draft<'a> {
         }
         let (lo, hi) =
             if whole.is_empty() { (0, 0) } else { (whole.start - visit.q_start, whole.end - visit.q_start) };
-        self.tiles.extend_from_slice(&[
+        self.scratch.tiles.extend_from_slice(&[
             kind,
             start as i32,
             keys as i32,

@@ -17,7 +17,47 @@ pub struct Group<'a> {
     pub lead: bool,
 }
 
-/// A group whose every number has been checked against its bounds.
+/// Groups whose every number has been checked against its bounds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CheckedGroups<'a> {
+    groups: &'a [Group<'a>],
+    page_size: usize,
+}
+
+impl<'a> CheckedGroups<'a> {
+    /// Checks all groups of a batch of `total_tokens`.
+    pub(super) fn check(
+        groups: &'a [Group<'a>],
+        total_tokens: usize,
+        page_size: usize,
+        pool_pages: usize,
+        stamps: &mut PageStamps,
+    ) -> Result<Self, BatchError> {
+        let mut start = 0;
+        for (i, group) in groups.iter().enumerate() {
+            start = check(i, group, start, total_tokens, page_size, pool_pages, stamps)?.end();
+        }
+        if start != total_tokens {
+            return Err(BatchError::TotalMismatch { found: start, total_tokens });
+        }
+        Ok(CheckedGroups { groups, page_size })
+    }
+
+    pub(super) fn get(self, index: usize) -> CheckedGroup<'a> {
+        CheckedGroup::view(&self.groups[index], self.page_size)
+    }
+
+    pub(super) fn iter(self) -> impl ExactSizeIterator<Item = CheckedGroup<'a>> + Clone {
+        self.from(0)
+    }
+
+    /// Those from `first` on.
+    pub(super) fn from(self, first: usize) -> impl ExactSizeIterator<Item = CheckedGroup<'a>> + Clone {
+        self.groups[first..].iter().map(move |group| CheckedGroup::view(group, self.page_size))
+    }
+}
+
+/// One of them, in the types that planning counts in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CheckedGroup<'a> {
     pub prefix_len: usize,
@@ -27,6 +67,12 @@ pub(super) struct CheckedGroup<'a> {
 }
 
 impl<'a> CheckedGroup<'a> {
+    fn view(group: &Group<'a>, page_size: usize) -> Self {
+        let prefix_len = group.prefix_len as usize;
+        let pages = &group.pages[..prefix_len.div_ceil(page_size)];
+        CheckedGroup { prefix_len, pages, offsets: group.cu_seg_lens, lead: group.lead }
+    }
+
     pub(super) fn segments(&self) -> impl Iterator<Item = (usize, usize)> + use<'a> {
         self.offsets.windows(2).map(|w| (w[0] as usize, w[1] as usize))
     }
@@ -46,7 +92,7 @@ impl<'a> CheckedGroup<'a> {
 }
 
 /// Checks group number `index`, which must start at token `start`; `stamps` marks pages already named by it.
-pub(super) fn check<'a>(
+fn check<'a>(
     index: usize,
     group: &Group<'a>,
     start: usize,
@@ -96,7 +142,7 @@ pub(super) fn check<'a>(
     if last > total_tokens {
         return Err(BatchError::OffsetBeyondTotal { group: g, found: last, total_tokens });
     }
-    let checked = CheckedGroup { prefix_len, pages, offsets, lead: group.lead };
+    let checked = CheckedGroup::view(group, page_size);
     let longest = prefix_len as u64 + (checked.end() - checked.start()) as u64;
     if longest > i32::MAX as u64 {
         return Err(BatchError::PositionOverflow { group: g, length: longest });

@@ -1,6 +1,6 @@
 use super::bucket::{q_tile_for, token_bucket};
-use super::draft::Draft;
-use super::group::{CheckedGroup, Group, PageStamps, check};
+use super::draft::{Draft, Scratch};
+use super::group::{CheckedGroups, Group, PageStamps};
 use super::{BatchError, Plan, Tiling};
 
 /// Checks batches against fixed limits and turns them into [`Plan`]s. Keeps scratch space between calls.
@@ -11,8 +11,9 @@ pub struct Planner {
     tiling: Tiling,
     pub(super) sliding_window: Option<u32>,
     max_tokens: usize,
-    pub(super) max_meta_words: usize,
+    max_meta_words: usize,
     stamps: PageStamps,
+    scratch: Scratch,
 }
 
 impl Planner {
@@ -36,6 +37,7 @@ impl Planner {
             max_tokens: Self::MAX_TOKENS,
             max_meta_words: i32::MAX as usize / 4,
             stamps: PageStamps::default(),
+            scratch: Scratch::default(),
         })
     }
 
@@ -67,7 +69,8 @@ impl Planner {
         self.pool_pages
     }
 
-    /// Validates a batch of `total_tokens` new tokens and plans its key tiles. O(tokens + pages + tiles).
+    /// Validates a batch of `total_tokens` new tokens and plans its key tiles. O(tokens + pages + tiles). After a batch
+    /// of the same bucket that was no smaller, it allocates nothing but the plan.
     pub fn plan(&mut self, total_tokens: usize, groups: &[Group<'_>]) -> Result<Plan, BatchError> {
         if groups.is_empty() {
             return Err(BatchError::NoGroups);
@@ -78,27 +81,27 @@ impl Planner {
         if total_tokens > self.max_tokens {
             return Err(BatchError::TooManyTokens { found: total_tokens, max_tokens: self.max_tokens });
         }
-        let mut checked = Vec::with_capacity(groups.len());
-        let mut start = 0;
-        for (i, g) in groups.iter().enumerate() {
-            let c = check(i, g, start, total_tokens, self.page_size, self.pool_pages, &mut self.stamps)?;
-            start = c.end();
-            checked.push(c);
-        }
-        if start != total_tokens {
-            return Err(BatchError::TotalMismatch { found: start, total_tokens });
-        }
+        let (page_size, pool_pages) = (self.page_size, self.pool_pages);
+        let groups = CheckedGroups::check(groups, total_tokens, page_size, pool_pages, &mut self.stamps)?;
         let (rows, tiling) = if self.tiling.aligned_runs() {
             (token_bucket(total_tokens).next_multiple_of(self.tiling.q_tile()), self.tiling)
         } else {
             let rows = token_bucket(total_tokens);
-            (rows, self.tiling.with_q_tile(self.choose_q_tile(rows, &checked)))
+            (rows, self.tiling.with_q_tile(self.choose_q_tile(rows, groups)))
         };
-        Draft::new(self, rows, total_tokens, tiling, &checked).finish()
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let plan = Draft::new(self, &mut scratch, rows, total_tokens, tiling, groups).finish();
+        self.scratch = scratch;
+        plan
+    }
+
+    pub(super) fn check_words(&self, words: usize) -> Result<(), BatchError> {
+        let max_words = self.max_meta_words;
+        if words > max_words { Err(BatchError::TooMuchMetadata { words, max_words }) } else { Ok(()) }
     }
 
     /// Query tile with the least work: a visit computes `q_tile` rows, plus a fixed share for starting it.
-    fn choose_q_tile(&self, rows: usize, groups: &[CheckedGroup<'_>]) -> usize {
+    fn choose_q_tile(&self, rows: usize, groups: CheckedGroups<'_>) -> usize {
         const VISIT_ROWS: usize = 48;
         let largest = q_tile_for(rows, self.tiling.q_tile());
         let cost = |q: usize| -> usize {

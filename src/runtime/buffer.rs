@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::element::Element;
 use super::error::RuntimeError;
-use super::ffi::handles::{RawBuffer, element_count};
+use super::ffi::handles::{Dims, RawBuffer, element_count};
 use crate::spec::DType;
 
 /// An array on a device. Clones name the same memory, which is freed with the last of them.
@@ -17,7 +17,7 @@ pub struct Buffer {
 struct Inner {
     raw: RawBuffer,
     dtype: DType,
-    dims: Box<[usize]>,
+    dims: Dims,
     /// Checked when the buffer was made: `dims` multiplied.
     len: usize,
 }

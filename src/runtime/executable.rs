@@ -1,9 +1,11 @@
 use std::fmt;
 
+use smallvec::SmallVec;
+
 use super::buffer::Buffer;
 use super::error::RuntimeError;
 use super::execution::Execution;
-use super::ffi::handles::{Launched, MemoryStats, RawBuffer, RawEvent, RawExecutable};
+use super::ffi::handles::{Few, Launched, MemoryStats, RawBuffer, RawEvent, RawExecutable};
 use super::signature::Signature;
 
 /// An argument of a launch.
@@ -30,6 +32,9 @@ impl Arg<'_> {
         }
     }
 }
+
+/// Outputs a device, and completions.
+type Started = (SmallVec<[Vec<Buffer>; 1]>, SmallVec<[RawEvent; 1]>);
 
 /// A compiled program. Any number of threads may launch it at once.
 pub struct Executable {
@@ -99,7 +104,8 @@ impl Executable {
         &self,
         arguments: impl IntoIterator<Item = Arg<'a>>,
     ) -> Result<Execution, RuntimeError> {
-        let (mut outputs, events) = self.start(vec![arguments.into_iter().collect()])?;
+        let arguments: Few<Arg<'_>> = arguments.into_iter().collect();
+        let (mut outputs, events) = self.start(&[&arguments])?;
         Ok(Execution::new(outputs.pop().unwrap_or_default(), events, self.raw.client().clone()))
     }
 
@@ -121,43 +127,51 @@ impl Executable {
         &self,
         arguments: Vec<Vec<Arg<'_>>>,
     ) -> Result<Execution<Vec<Vec<Buffer>>>, RuntimeError> {
-        let (outputs, events) = self.start(arguments)?;
-        Ok(Execution::new(outputs, events, self.raw.client().clone()))
+        let rows: SmallVec<[&[Arg<'_>]; 1]> = arguments.iter().map(Vec::as_slice).collect();
+        let (outputs, events) = self.start(&rows)?;
+        Ok(Execution::new(outputs.into_vec(), events, self.raw.client().clone()))
     }
 
-    fn start(&self, arguments: Vec<Vec<Arg<'_>>>) -> Result<(Vec<Vec<Buffer>>, Vec<RawEvent>), RuntimeError> {
+    /// A list of arguments a device; outputs a device and completions.
+    fn start(&self, arguments: &[&[Arg<'_>]]) -> Result<Started, RuntimeError> {
         if arguments.len() != self.devices {
             return Err(RuntimeError::DeviceCount { expected: self.devices, found: arguments.len() });
         }
-        let mut rows: Vec<Vec<&RawBuffer>> = Vec::with_capacity(arguments.len());
+        let first = arguments.first().copied().unwrap_or_default();
+        let mut flat: Few<&RawBuffer> = SmallVec::new();
         for (device, row) in arguments.iter().enumerate() {
             self.check(device, row)?;
-            rows.push(row.iter().map(|argument| argument.buffer().raw()).collect());
+            if row.len() != first.len() {
+                let (expected, found) = (first.len(), row.len());
+                return Err(RuntimeError::ArgumentCount { expected, found, device });
+            }
+            flat.extend(row.iter().map(|argument| argument.buffer().raw()));
         }
         // The plugin takes one list for all devices.
-        let kept =
-            |row: &[Arg<'_>]| row.iter().map(|argument| matches!(argument, Arg::Keep(_))).collect::<Vec<_>>();
-        let pattern = arguments.first().map(|row| kept(row)).unwrap_or_default();
+        let kept = |argument: &Arg<'_>| matches!(argument, Arg::Keep(_));
         for (device, row) in arguments.iter().enumerate() {
-            if let Some(index) = kept(row).iter().zip(&pattern).position(|(a, b)| a != b) {
+            if let Some(index) = row.iter().zip(first).position(|(a, b)| kept(a) != kept(b)) {
                 return Err(RuntimeError::DonationPattern { index, device });
             }
         }
-        let keep: Vec<i64> =
-            (0i64..).zip(&pattern).filter_map(|(index, kept)| kept.then_some(index)).collect();
+        let keep: Few<i64> =
+            (0i64..).zip(first).filter_map(|(index, argument)| kept(argument).then_some(index)).collect();
         tracing::trace!(
-            devices = rows.len(),
-            arguments = pattern.len(),
-            donated = pattern.len() - keep.len(),
+            devices = arguments.len(),
+            arguments = first.len(),
+            donated = first.len() - keep.len(),
             "launch"
         );
-        let Launched { outputs, events } = self.raw.execute(&rows, &keep)?;
-        let outputs: Result<Vec<Vec<Buffer>>, RuntimeError> = outputs
-            .into_iter()
-            .map(|row| row.into_iter().enumerate().map(|(index, raw)| Buffer::output(raw, index)).collect())
+        let Launched { outputs, events } = self.raw.execute(self.devices, first.len(), &flat, &keep)?;
+        let mut outputs = outputs.into_iter();
+        let rows: Result<SmallVec<[Vec<Buffer>; 1]>, RuntimeError> = (0..self.devices)
+            .map(|_| {
+                let row = outputs.by_ref().take(self.num_outputs()).enumerate();
+                row.map(|(index, raw)| Buffer::output(raw, index)).collect()
+            })
             .collect();
-        match outputs {
-            Ok(outputs) => Ok((outputs, events)),
+        match rows {
+            Ok(rows) => Ok((rows, events)),
             Err(error) => {
                 self.raw.client().detach(events);
                 Err(error)

@@ -4,6 +4,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use smallvec::SmallVec;
+
 use super::buffer::Buffer;
 use super::error::RuntimeError;
 use super::ffi::handles::{RawClient, RawEvent};
@@ -17,12 +19,12 @@ use super::ffi::handles::{RawClient, RawEvent};
 #[must_use = "a failed launch shows only when it is waited for or its outputs are read"]
 pub struct Execution<O = Vec<Buffer>> {
     outputs: O,
-    events: Vec<RawEvent>,
+    events: SmallVec<[RawEvent; 1]>,
     client: Arc<RawClient>,
 }
 
 impl<O: Default> Execution<O> {
-    pub(crate) fn new(outputs: O, events: Vec<RawEvent>, client: Arc<RawClient>) -> Self {
+    pub(crate) fn new(outputs: O, events: SmallVec<[RawEvent; 1]>, client: Arc<RawClient>) -> Self {
         Self { outputs, events, client }
     }
 
@@ -47,8 +49,7 @@ impl<O: Default> Execution<O> {
     /// The first device's error, if any.
     pub fn wait(mut self) -> Result<O, RuntimeError> {
         // All are waited for, also after one has failed.
-        let results: Vec<_> = self.events.drain(..).map(|event| event.wait()).collect();
-        results.into_iter().collect::<Result<(), RuntimeError>>()?;
+        self.events.drain(..).fold(Ok(()), |all, event| all.and(event.wait()))?;
         Ok(std::mem::take(&mut self.outputs))
     }
 }

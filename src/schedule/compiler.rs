@@ -70,6 +70,14 @@ impl Compiler {
         Schedule::read(device, &bundles, &utilization, &allocations)
     }
 
+    /// The compiler's own name of its version and build.
+    ///
+    /// # Errors
+    /// The compiler's last words.
+    pub fn version(&self, device: DeviceKind) -> Result<String, ScheduleError> {
+        self.child(device, |child| child).map(|said| said.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+
     /// Compiles, and leaves all of the compiler's listings in `directory`, which is created.
     fn dump(&self, kernel: &Kernel, device: DeviceKind, directory: &Path) -> Result<(), ScheduleError> {
         std::fs::create_dir_all(directory).map_err(file_error(directory))?;
@@ -81,21 +89,29 @@ impl Compiler {
              --xla_jf_dump_llo_pass_label_regex=post-ra|pre-delay",
             directory.display()
         );
-        let output = Command::new(&self.program)
+        self.child(device, |child| child.env(MODULE, &module).env("LIBTPU_INIT_ARGS", flags)).map(|_| ())
+    }
+
+    /// Runs [`compile_child`] in a process; returns what it printed.
+    fn child(
+        &self,
+        device: DeviceKind,
+        job: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Result<String, ScheduleError> {
+        let mut child = Command::new(&self.program);
+        child
             .args(&self.arguments)
-            .env(MODULE, &module)
+            .env_remove(MODULE)
             .env(TOPOLOGY, device.topology())
             .env(PLUGIN, &self.plugin)
-            .env("LIBTPU_INIT_ARGS", flags)
             .env("TPU_SKIP_MDS_QUERY", "1")
             .env("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-            .stdin(Stdio::null())
-            .output()
-            .map_err(file_error(&self.program))?;
-        if output.status.success() {
-            return Ok(());
-        }
+            .stdin(Stdio::null());
+        let output = job(&mut child).output().map_err(file_error(&self.program))?;
         let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            return Ok(said);
+        }
         said.push_str(&String::from_utf8_lossy(&output.stderr));
         let start = said.len().saturating_sub(4000);
         let start = (start..said.len()).find(|&i| said.is_char_boundary(i)).unwrap_or(0);
@@ -156,17 +172,22 @@ fn part_of<'a>(name: &'a str, ending: &str) -> Option<&'a str> {
     (!number.is_empty() && number.chars().all(|c| c.is_ascii_digit())).then_some(part)
 }
 
-/// What a [`Compiler`]'s child process does: compiles the module that its environment names. `None` where the
-/// environment names none: the process is no such child.
+/// What a [`Compiler`]'s child process does: compiles the module that its environment names, or prints the compiler's
+/// version where that names a topology alone. `None` where it names neither: the process is no such child.
 ///
 /// # Errors
 /// The compiler's words.
 pub fn compile_child() -> Option<Result<(), ScheduleError>> {
-    let module = PathBuf::from(std::env::var_os(MODULE)?);
     let (topology, plugin) = (std::env::var(TOPOLOGY).ok()?, std::env::var_os(PLUGIN)?);
     let compile = || {
-        let text = std::fs::read_to_string(&module).map_err(file_error(&module))?;
-        Plugin::load(&plugin)?.topology(&topology)?.compile_aot(&text, &CompileOptions::new())?;
+        let topology = Plugin::load(&plugin)?.topology(&topology)?;
+        match std::env::var_os(MODULE).map(PathBuf::from) {
+            Some(module) => {
+                let text = std::fs::read_to_string(&module).map_err(file_error(&module))?;
+                topology.compile_aot(&text, &CompileOptions::new())?;
+            }
+            None => println!("{}", topology.platform_version()?),
+        }
         Ok(())
     };
     Some(compile())

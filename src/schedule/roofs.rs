@@ -3,6 +3,8 @@ use super::DeviceKind;
 /// Work that any kernel has to do for a batch, whatever its tiles.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Work {
+    /// Floating-point operations of the matrix products.
+    pub flops: f64,
     /// Cycles of the matrix units; see [`Work::attention`] and [`Work::matmul`].
     pub mxu_cycles: f64,
     /// Values that need an exponential.
@@ -18,18 +20,18 @@ pub struct Work {
 /// Times in seconds below which no kernel can be, each for one resource alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Roofs {
-    /// Matrix units at the rate of their issue slots.
+    /// Matrix units at the rate of their issue slots, see [`DeviceKind::rows_per_cycle`].
     pub mxu: f64,
-    /// Vector units: one exponential a cycle for 1024 values, four ALU operations a cycle.
+    /// Vector units: one register of 1024 values a cycle through the one transcendental unit, and four a cycle through
+    /// the vector ALUs, which is the capacity that the compiler's utilisation listing states for all three kinds.
     pub vector: f64,
-    /// Published HBM bandwidth.
+    /// [Published HBM bandwidth](DeviceKind::hbm_bandwidth).
     pub hbm: f64,
-    /// Issue of copies.
+    /// Issue of copies, seven slots each: the compiled loop of a row gather without bounds checks.
     pub dma_issue: f64,
 }
 
-/// Issue slots of one copy whose address comes from a table: load, address, start. The compiled loop of a row gather
-/// without bounds checks takes seven.
+/// Issue slots of one copy whose address comes from a table: load, address, start.
 const SLOTS_PER_COPY: f64 = 7.0;
 
 impl Work {
@@ -50,6 +52,7 @@ impl Work {
         let keys = 128.0 / array as f64;
         let cycles = stream(128.0) * passes + stream(head_dim as f64) * keys;
         Work {
+            flops: 4.0 * scores * head_dim as f64,
             mxu_cycles: scores / (128.0 * 128.0) * cycles,
             exponentials: scores,
             alu_ops: 3.5,
@@ -62,8 +65,10 @@ impl Work {
     /// subtraction and sum.
     pub fn matmul(device: DeviceKind, rows: usize, inner: usize, columns: usize, bytes: f64) -> Self {
         let values = rows as f64 * columns as f64;
+        let flops = 2.0 * values * inner as f64;
         Work {
-            mxu_cycles: 2.0 * values * inner as f64 / device.flops_per_cycle(),
+            flops,
+            mxu_cycles: flops / device.flops_per_cycle(),
             exponentials: values,
             alu_ops: 3.0,
             bytes,
@@ -114,5 +119,6 @@ mod tests {
         let work = Work::matmul(DeviceKind::V6e, 4096, 4096, 4096, 0.0);
         let seconds = 2.0 * 4096f64.powi(3) / DeviceKind::V6e.peak_flops();
         assert!((work.roofs(DeviceKind::V6e).mxu - seconds).abs() < 1e-12);
+        assert_eq!(work.flops, 2.0 * 4096f64.powi(3));
     }
 }

@@ -16,11 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax._src.mesh import AbstractDevice, AbstractMesh
-from jax.experimental.pallas.ops.tpu.ragged_paged_attention import ragged_paged_attention
+from jax.experimental.pallas.ops.tpu.ragged_paged_attention import ragged_paged_attention, tuned_block_sizes
 
 
 def main():
     case = json.load(sys.stdin)
+    # JAX's table of tuned block sizes asks what it runs on; here that is the device that is compiled for.
+    kind = case["device_kind"].split()
+    tuned_block_sizes.get_device_name = lambda: " ".join(kind[:2])
+    tuned_block_sizes.get_tpu_version = lambda: int(kind[1][1:]) if len(kind) > 1 else 7
     sequences = case["sequences"]
     lens = np.array([s["length"] for s in sequences], np.int32)
     offsets = np.cumsum([0] + [s["new"] for s in sequences], dtype=np.int32)

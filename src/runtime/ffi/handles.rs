@@ -5,11 +5,18 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pjrt_sys::*;
+use smallvec::{SmallVec, smallvec};
 
 use super::abi::{Padded, Table, slice, text};
 use crate::runtime::error::{PluginError, RuntimeError};
 use crate::runtime::options::OptionValue;
 use crate::spec::DType;
+
+/// A shape; none in use has more dimensions.
+pub(crate) type Dims = SmallVec<[usize; 6]>;
+
+/// A list with an entry an argument or output. Launching allocates nothing for the usual number of them.
+pub(crate) type Few<T> = SmallVec<[T; 16]>;
 
 fn non_null<T>(ptr: *mut T, call: &'static str, what: &'static str) -> Result<NonNull<T>, RuntimeError> {
     NonNull::new(ptr).ok_or(RuntimeError::NullObject { call, what })
@@ -344,7 +351,7 @@ impl RawBuffer {
         }
         let count = client.devices.len();
         let device = client.devices.get(device).ok_or(RuntimeError::DeviceIndex { index: device, count })?;
-        let dims: Vec<i64> = dims.iter().map(|&dim| dim as i64).collect();
+        let dims: SmallVec<[i64; 6]> = dims.iter().map(|&dim| dim as i64).collect();
         // SAFETY: the client and device are alive, `bytes` has the shape's size and lives long enough.
         let args = unsafe {
             client.table.call::<PJRT_Client_BufferFromHostBuffer_Args>(|args| {
@@ -371,7 +378,7 @@ impl RawBuffer {
         Ok(dtype_of(args.type_).ok_or(args.type_))
     }
 
-    pub(crate) fn dims(&self) -> Result<Vec<usize>, RuntimeError> {
+    pub(crate) fn dims(&self) -> Result<Dims, RuntimeError> {
         // SAFETY: the buffer is alive and owns the array.
         let dims = unsafe {
             let args = self
@@ -421,7 +428,7 @@ impl RawBuffer {
             return self.wait();
         }
         let table = self.client.table;
-        let minor_to_major: Vec<i64> = (0..dims.len() as i64).rev().collect();
+        let minor_to_major: SmallVec<[i64; 6]> = (0..dims.len() as i64).rev().collect();
         let mut layout = Padded::<PJRT_Buffer_MemoryLayout>::new();
         layout.head.type_ = PJRT_Buffer_MemoryLayout_Type_PJRT_Buffer_MemoryLayout_Type_Tiled;
         layout.head.__bindgen_anon_1.tiled = PJRT_Buffer_MemoryLayout_Tiled {
@@ -487,10 +494,10 @@ unsafe impl Sync for RawExecutable {}
 
 /// What a launch returns before it has finished.
 pub(crate) struct Launched {
-    /// Outputs by device and output index.
-    pub(crate) outputs: Vec<Vec<RawBuffer>>,
+    /// Outputs, all of a device together.
+    pub(crate) outputs: Few<RawBuffer>,
     /// Completion by device.
-    pub(crate) events: Vec<RawEvent>,
+    pub(crate) events: SmallVec<[RawEvent; 1]>,
 }
 
 impl RawExecutable {
@@ -631,31 +638,35 @@ impl RawExecutable {
         })
     }
 
-    /// Starts the program on its devices. `arguments` has one row per device, all of one length; the arguments at the
-    /// indices `keep` are not donated.
+    /// Starts the program on its devices. `arguments` has `width` for each device, one device after the other; those at
+    /// the indices `keep` of a device are not donated.
     pub(crate) fn execute(
         &self,
-        arguments: &[Vec<&RawBuffer>],
+        devices: usize,
+        width: usize,
+        arguments: &[&RawBuffer],
         keep: &[i64],
     ) -> Result<Launched, RuntimeError> {
         let table = self.client.table;
-        let width = arguments.first().map_or(0, Vec::len);
-        for (device, row) in arguments.iter().enumerate() {
-            if row.len() != width {
-                return Err(RuntimeError::ArgumentCount { expected: width, found: row.len(), device });
-            }
-            // Another plugin would read its own object layout into the buffer.
-            if let Some(index) = row.iter().position(|buffer| !Arc::ptr_eq(&buffer.client, &self.client)) {
-                return Err(RuntimeError::ForeignArgument { index });
-            }
+        if arguments.len() != devices * width {
+            return Err(RuntimeError::ArgumentCount {
+                expected: devices * width,
+                found: arguments.len(),
+                device: 0,
+            });
         }
-        let rows: Vec<Vec<*mut PJRT_Buffer>> =
-            arguments.iter().map(|row| row.iter().map(|buffer| buffer.ptr.as_ptr()).collect()).collect();
-        let row_ptrs: Vec<*const *mut PJRT_Buffer> = rows.iter().map(|row| row.as_ptr()).collect();
-        let mut outputs = vec![vec![null_mut::<PJRT_Buffer>(); self.outputs]; arguments.len()];
-        let output_ptrs: Vec<*mut *mut PJRT_Buffer> =
-            outputs.iter_mut().map(|row| row.as_mut_ptr()).collect();
-        let mut events = vec![null_mut::<PJRT_Event>(); arguments.len()];
+        // Another plugin would read its own object layout into the buffer.
+        if let Some(at) = arguments.iter().position(|buffer| !Arc::ptr_eq(&buffer.client, &self.client)) {
+            return Err(RuntimeError::ForeignArgument { index: at % width });
+        }
+        let arguments: Few<*mut PJRT_Buffer> = arguments.iter().map(|buffer| buffer.ptr.as_ptr()).collect();
+        let mut outputs: Few<*mut PJRT_Buffer> = smallvec![null_mut(); self.outputs * devices];
+        let mut events: SmallVec<[*mut PJRT_Event; 1]> = smallvec![null_mut(); devices];
+        let (from, to) = (arguments.as_ptr(), outputs.as_mut_ptr());
+        let argument_rows: SmallVec<[*const *mut PJRT_Buffer; 1]> =
+            (0..devices).map(|device| from.wrapping_add(device * width)).collect();
+        let output_rows: SmallVec<[*mut *mut PJRT_Buffer; 1]> =
+            (0..devices).map(|device| to.wrapping_add(device * self.outputs)).collect();
         let mut options = Padded::<PJRT_ExecuteOptions>::new();
         options.head.non_donatable_input_indices = keep.as_ptr();
         options.head.num_non_donatable_input_indices = keep.len();
@@ -665,31 +676,26 @@ impl RawExecutable {
             table.call::<PJRT_LoadedExecutable_Execute_Args>(|args| {
                 args.executable = self.loaded.as_ptr();
                 args.options = options.as_mut_ptr();
-                args.argument_lists = row_ptrs.as_ptr();
-                args.num_devices = row_ptrs.len();
+                args.argument_lists = argument_rows.as_ptr();
+                args.num_devices = devices;
                 args.num_args = width;
-                args.output_lists = output_ptrs.as_ptr();
+                args.output_lists = output_rows.as_ptr();
                 args.device_complete_events = events.as_mut_ptr();
             })
         };
         // Everything that the plugin did hand out is owned before any error is returned.
         let own = |ptr| RawBuffer { client: Arc::clone(&self.client), ptr };
-        let outputs: Vec<Vec<RawBuffer>> = outputs
-            .iter()
-            .map(|row| row.iter().filter_map(|&ptr| NonNull::new(ptr).map(own)).collect())
-            .collect();
-        let events: Vec<RawEvent> = events
-            .into_iter()
-            .filter_map(|ptr| NonNull::new(ptr).map(|ptr| RawEvent { table, ptr }))
-            .collect();
+        let outputs: Few<RawBuffer> = outputs.iter().filter_map(|&ptr| NonNull::new(ptr).map(own)).collect();
+        let events: SmallVec<[RawEvent; 1]> =
+            events.iter().filter_map(|&ptr| NonNull::new(ptr).map(|ptr| RawEvent { table, ptr })).collect();
         let launched = Launched { outputs, events };
         if let Err(error) = result {
             self.client.detach(launched.events);
             return Err(error);
         }
         let missing = |what| RuntimeError::NullObject { call: "PJRT_LoadedExecutable_Execute", what };
-        let complete = launched.events.len() == arguments.len();
-        let filled = launched.outputs.iter().all(|row| row.len() == self.outputs);
+        let complete = launched.events.len() == devices;
+        let filled = launched.outputs.len() == devices * self.outputs;
         if !(complete && filled) {
             self.client.detach(launched.events);
             return Err(missing(if complete { "output" } else { "completion event" }));
