@@ -47,14 +47,15 @@ pub(crate) struct Shape {
     /// Query heads, KV heads and head size of attention
     #[arg(long, value_name = "Q/KVxDIM", default_value = "16/8x128")]
     pub(crate) heads: Heads,
-    /// Tile sizes of attention in tokens: queries, keys, keys of packed segments
-    #[arg(long, value_name = "Q/KV/OWN", default_value = "256/512/128")]
-    pub(crate) tiles: Tiles,
+    /// Tile sizes of attention in tokens: queries, keys, keys of packed segments; the default is what a client would
+    /// choose from kernels/tables
+    #[arg(long, value_name = "Q/KV/OWN")]
+    pub(crate) tiles: Option<Tiles>,
     /// Tokens of a page
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub(crate) page_size: usize,
-    /// Scale every score instead of the queries; the default is what suits the device's matrix units
-    #[arg(long, value_name = "BOOL")]
+    /// With --tiles, scale every score instead of the queries; the default is what suits the device's matrix units
+    #[arg(long, value_name = "BOOL", requires = "tiles")]
     pub(crate) scaled_scores: Option<bool>,
 }
 
@@ -242,12 +243,6 @@ pub(crate) struct Tiles {
     pub(crate) q: usize,
     pub(crate) kv: usize,
     pub(crate) own: usize,
-}
-
-impl fmt::Display for Tiles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.q, self.kv, self.own)
-    }
 }
 
 impl FromStr for Tiles {

@@ -10,7 +10,7 @@ use ndarray_npy::NpzReader;
 use serde_json::json;
 use tpu_rpa::schedule::{Compiler, DeviceKind, Kernel, Replay};
 
-use crate::args::{Blocks, Compare, Module, Shape, Source};
+use crate::args::{Blocks, Compare, Module, Shape, Source, Tiles};
 use crate::workload::Workload;
 
 /// Lowers JAX's ragged paged attention; reads a JSON object, writes what `export` writes.
@@ -22,9 +22,21 @@ pub(crate) fn run(args: &Compare) -> anyhow::Result<()> {
     let us = |cycles: f64| 1e6 * cycles / device.clock();
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(["workload", "ours, us", "JAX RPA, us", "its pages/queries a block", "ratio"]);
+    table.set_header([
+        "workload",
+        "ours, us",
+        "its tiles",
+        "JAX RPA, us",
+        "its pages/queries a block",
+        "ratio",
+    ]);
     for workload in &args.shape.workload {
-        let kernel = workload.case(&args.shape)?.kernel;
+        let case = workload.case(&args.shape)?;
+        let kernel = case.kernel;
+        let tiles = case.plan.map_or_else(String::new, |plan| {
+            let tiling = plan.tiling();
+            Tiles { q: tiling.q_tile(), kv: tiling.kv_tile(), own: tiling.own_tile() }.to_string()
+        });
         let ours = replay(&compiler, &kernel, device, &args.source, args.latency)?;
         let mut best: Option<(f64, Blocks)> = None;
         for blocks in candidates(*workload, args) {
@@ -41,11 +53,12 @@ pub(crate) fn run(args: &Compare) -> anyhow::Result<()> {
             Some((cycles, blocks)) => vec![
                 workload.name().to_owned(),
                 format!("{:.0}", us(ours.cycles)),
+                tiles,
                 format!("{:.0}{star}", us(cycles)),
                 blocks.to_string(),
                 format!("{:.2}", cycles / ours.cycles),
             ],
-            None => vec![workload.name().to_owned(), format!("{:.0}", us(ours.cycles))],
+            None => vec![workload.name().to_owned(), format!("{:.0}", us(ours.cycles)), tiles],
         });
     }
     for column in table.column_iter_mut().skip(1) {

@@ -5,6 +5,7 @@ mod compare;
 mod ratchet;
 mod report;
 mod report_plots;
+mod shape;
 mod table;
 mod trace;
 mod tune;

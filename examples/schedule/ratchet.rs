@@ -115,7 +115,7 @@ fn figures(row: &Row, compiler: &Compiler, args: &Ratchet) -> anyhow::Result<Fig
         workload: vec![workload],
         device: row.device.parse()?,
         heads: row.heads.parse().map_err(parsed)?,
-        tiles: row.tiles.parse().map_err(parsed)?,
+        tiles: Some(row.tiles.parse().map_err(parsed)?),
         page_size: 128,
         scaled_scores: None,
     };

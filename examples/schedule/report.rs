@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Report) -> anyhow::Result<()> {
         peak => format!("{:.0}", 1e-12 * device.peak_flops()),
         bandwidth => format!("{:.0}", 1e-9 * device.hbm_bandwidth()),
         heads => shape.heads.to_string(),
-        tiles => shape.tiles.to_string(),
+        tiles => shape.tiles.map_or("tuned for each workload".to_owned(), |tiles| tiles.to_string()),
         page_size => shape.page_size,
         latency => args.latency,
         units => STRIP.map(Unit::name),

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 use tpu_rpa::batch::TileSource;
-use tpu_rpa::kernels::{TpuKind, attention_vmem};
+use tpu_rpa::kernels::attention_vmem;
 use tpu_rpa::schedule::{Compiler, DeviceKind};
-use tpu_rpa::spec::{AttentionSpec, DType};
 
 use crate::args::{Heads, Shape, Tiles, Tune};
 use crate::workload::Workload;
@@ -132,7 +131,7 @@ fn shape(
         workload: vec![workload],
         device,
         heads,
-        tiles: candidate.tiles.parse().map_err(|e: String| anyhow::anyhow!(e))?,
+        tiles: Some(candidate.tiles.parse().map_err(|e: String| anyhow::anyhow!(e))?),
         page_size: candidate.page_size,
         scaled_scores: Some(candidate.scaled_scores),
     })
@@ -151,14 +150,6 @@ fn candidates(device: DeviceKind, workload: Workload, heads: Heads) -> anyhow::R
             continue;
         }
         for kv in [256, 512, 1024] {
-            let spec = AttentionSpec::builder(heads.q, heads.kv, heads.dim)
-                .page_size(PAGE_SIZE)
-                .dtype(DType::Bf16)
-                .build()?;
-            let budget = TpuKind::of_device(device.name()).context("no kind of TPU")?.vmem_budget();
-            if attention_vmem(&spec, q, kv) > budget {
-                continue;
-            }
             for own in if workload == Workload::W1 { &[128, 256][..] } else { &[128] } {
                 let candidate = Candidate {
                     tiles: Tiles { q, kv, own: *own }.to_string(),
@@ -167,7 +158,11 @@ fn candidates(device: DeviceKind, workload: Workload, heads: Heads) -> anyhow::R
                     cycles: None,
                     vmem: None,
                 };
-                let plan = workload.plan(&shape(device, workload, heads, &candidate)?)?;
+                let shape = shape(device, workload, heads, &candidate)?;
+                if attention_vmem(&shape.attention()?, q, kv) > shape.kind()?.vmem_budget() {
+                    continue;
+                }
+                let plan = workload.plan(&shape)?;
                 let (mut keys, mut tiles) = (0.0, 0.0);
                 for t in 0..plan.stats().q_tiles {
                     for tile in plan.tiles(t) {

@@ -3,10 +3,10 @@
 use std::str::FromStr;
 
 use serde::Serialize;
-use tpu_rpa::batch::{Group, Plan, Planner, Tiling};
-use tpu_rpa::kernels;
-use tpu_rpa::schedule::{DeviceKind, Kernel, Work};
-use tpu_rpa::spec::{AttentionSpec, DType, LabelLogprobsSpec, LabelSet};
+use tpu_rpa::batch::{Group, Plan, Planner};
+use tpu_rpa::kernels::{self, WorkloadClass};
+use tpu_rpa::schedule::{Kernel, Work};
+use tpu_rpa::spec::{DType, LabelLogprobsSpec, LabelSet};
 
 use crate::args::{Heads, Shape};
 
@@ -163,17 +163,23 @@ impl Workload {
             let work = Work::matmul(shape.device, 501, 1024, 151_936, bytes);
             return Ok(Case { kernel: Kernel::of_function(&function, &[])?, plan: None, work });
         }
-        let heads = shape.heads;
-        let spec = AttentionSpec::builder(heads.q, heads.kv, heads.dim)
-            .page_size(shape.page_size)
-            .dtype(DType::Bf16)
-            .build()?;
+        let spec = shape.attention()?;
         let pool = self.pool(shape);
         let plan = self.plan(shape)?;
         let function = kernels::attention_tpu("attention", &spec, &plan.tiling(), &plan.bucket(), pool)?;
         let meta = function.inputs().len() - 1;
         let kernel = Kernel::of_function(&function, &[(meta, plan.meta())])?;
         Ok(Case { kernel, plan: Some(plan), work: self.attention_work(shape) })
+    }
+
+    /// The class that its block sizes are tuned for.
+    pub(crate) fn class(self) -> WorkloadClass {
+        match self {
+            Workload::W1 | Workload::W1c | Workload::W2 | Workload::L1 => WorkloadClass::Packed,
+            Workload::W2g | Workload::W4 => WorkloadClass::Decode,
+            Workload::W3 => WorkloadClass::Prefill,
+            Workload::W5 => WorkloadClass::Mixed,
+        }
     }
 
     /// Pages of the pool.
@@ -186,12 +192,7 @@ impl Workload {
 
     /// The plan of attention.
     pub(crate) fn plan(self, shape: &Shape) -> anyhow::Result<Plan> {
-        let tiles = shape.tiles;
-        let mut tiling = Tiling::new(tiles.q, tiles.kv, tiles.own, shape.page_size)?.with_aligned_runs();
-        // v5e's matrix units contract 128 elements: two terms of a query would cost twice.
-        if shape.scaled_scores.unwrap_or(shape.device == DeviceKind::V5e) {
-            tiling = tiling.with_scaled_scores();
-        }
+        let tiling = shape.tiling(self.class())?;
         let groups = self.groups();
         let pages = |group: &Lengths| group.prefix.div_ceil(shape.page_size);
         let shared = self == Workload::W2g;
