@@ -119,7 +119,7 @@ pub(crate) struct Compare {
         long,
         value_name = "PAGES/QUERIES",
         value_delimiter = ',',
-        default_value = "0/0,4/64,8/8,8/64,16/32,16/128"
+        default_value = "0/0,4/64,8/8,8/64,16/32,16/128,16/256"
     )]
     pub(crate) blocks: Vec<Blocks>,
 }
