@@ -230,12 +230,6 @@ impl fmt::Display for Heads {
     }
 }
 
-impl fmt::Display for Tiles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.q, self.kv, self.own)
-    }
-}
-
 /// Tile sizes in tokens.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tiles {
