@@ -120,7 +120,7 @@ pub(crate) struct Compare {
         long,
         value_name = "PAGES/QUERIES",
         value_delimiter = ',',
-        default_value = "0/0,4/64,8/8,8/64,16/32,16/128"
+        default_value = "0/0,4/64,8/8,8/64,16/32,16/128,16/256"
     )]
     pub(crate) blocks: Vec<Blocks>,
 }
@@ -228,12 +228,6 @@ impl FromStr for Heads {
 impl fmt::Display for Heads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}x{}", self.q, self.kv, self.dim)
-    }
-}
-
-impl fmt::Display for Tiles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.q, self.kv, self.own)
     }
 }
 

@@ -34,7 +34,8 @@ impl KvSlots {
         for (page, used) in plan.prefix_reads() {
             read[page] = used.max(read[page]);
         }
-        let mut writer = std::collections::HashMap::with_capacity(slots.len());
+        // A bit a slot. Zeroed by the allocator: a vast pool costs memory only where slots are named.
+        let mut written = vec![0u64; capacity.div_ceil(64)];
         for (at, &slot) in slots.iter().enumerate() {
             if slot == -1 {
                 continue;
@@ -46,9 +47,12 @@ impl KvSlots {
             if offset < read[page] {
                 return Err(BatchError::WriteToPrefix { at, slot, page });
             }
-            if let Some(first) = writer.insert(slot, at) {
+            let (word, bit) = (&mut written[slot as usize / 64], 1 << (slot % 64));
+            if *word & bit != 0 {
+                let first = slots.iter().position(|&s| s == slot).unwrap_or(at);
                 return Err(BatchError::RepeatedSlot { at, first, slot });
             }
+            *word |= bit;
         }
         let mut padded = vec![-1; plan.bucket().tokens];
         padded[..slots.len()].copy_from_slice(slots);

@@ -49,7 +49,11 @@ impl<O: Default> Execution<O> {
     /// The first device's error, if any.
     pub fn wait(mut self) -> Result<O, RuntimeError> {
         // All are waited for, also after one has failed.
-        self.events.drain(..).fold(Ok(()), |all, event| all.and(event.wait()))?;
+        let mut outcome = Ok(());
+        for event in self.events.drain(..) {
+            outcome = outcome.and(event.wait());
+        }
+        outcome?;
         Ok(std::mem::take(&mut self.outputs))
     }
 }
