@@ -120,10 +120,12 @@ fn logprobs() -> Vec<Mutant> {
     })
 }
 
-/// Labels of all rows, in the first and the last block of the vocabulary and between; in the order of blocks none is zero.
+/// Labels of all rows, three blocks of the vocabulary; they are first and last tokens of blocks, and others.
 fn common() -> Vec<Mutant> {
     let vocab = 2 * 2048 + 276;
-    let case = LabelCase::<f32>::new(20, 64, vocab, LabelSet::Shared(8), 4.0, 4);
+    let mut case = LabelCase::<f32>::new(20, 64, vocab, LabelSet::Shared(8), 4.0, 4);
+    let ids = [0, 4371, 2047, 2048, 4095, 4096, 700, 3000];
+    case.ids.rows_mut().into_iter().for_each(|mut row| row.iter_mut().zip(ids).for_each(|(at, id)| *at = id));
     let (text, operands, _) = case.logprobs(0..vocab, LabelOutput::Logprobs);
     let edits = vec![
         (
@@ -135,8 +137,12 @@ fn common() -> Vec<Mutant> {
             replace("%tp_count = arith.constant 276", "%tp_count = arith.constant 275"),
         ),
         (
+            "the last token of a block is no label",
+            replace("%fp_count = arith.constant 2048", "%fp_count = arith.constant 2047"),
+        ),
+        (
             "a token of the next block",
-            replace("%fp_count = arith.constant 2048", "%fp_count = arith.constant 2056"),
+            replace("%fp_count = arith.constant 2048", "%fp_count = arith.constant 2049"),
         ),
         (
             "labels sought in the first block alone",
