@@ -47,10 +47,6 @@ Invariants.
 {%- set o_t = "memref<" ~ label_rows ~ "x" ~ row_block ~ "xf32, " ~ vmem ~ ">" %}
 {%- set stat_t = "memref<8x" ~ row_block ~ "xf32, " ~ vmem ~ ">" %}
 {%- set h_v = "vector<" ~ row_block ~ "x" ~ hidden ~ "x" ~ dtype ~ ">" %}
-{%- set w_v = "vector<" ~ vocab_block ~ "x" ~ hidden ~ "x" ~ dtype ~ ">" %}
-{%- set logits_f = "vector<" ~ vocab_block ~ "x" ~ row_block ~ "xf32>" %}
-{%- set logits_i = "vector<" ~ vocab_block ~ "x" ~ row_block ~ "xi32>" %}
-{%- set logits_b = "vector<" ~ vocab_block ~ "x" ~ row_block ~ "xi1>" %}
 {%- set flat_f = "vector<" ~ row_block ~ "xf32>" %}
 {%- set row_f = "vector<1x" ~ row_block ~ "xf32>" %}
 {%- set row_i = "vector<1x" ~ row_block ~ "xi32>" %}
@@ -71,7 +67,6 @@ Invariants.
 {%- set sem1_t = "memref<1x!tpu.dma_semaphore, " ~ sems ~ ">" %}
 {%- set sem0_t = "memref<!tpu.dma_semaphore, " ~ sems ~ ">" %}
 {%- set s_t = "memref<" ~ vocab_block ~ "x" ~ row_block ~ "xf32, " ~ vmem ~ ">" %}
-{%- set w_v3 = "vector<1x" ~ vocab_block ~ "x" ~ hidden ~ "x" ~ dtype ~ ">" %}
 {#- Copies of w: block `from` into buffer %{slot}; `op` starts or awaits it. #}
 {%- macro copy(p, slot, from, op) %}
       %{{ p }}_sem1 = tpu.memref_slice %sem[%{{ slot }}] : {{ sem_t }} -> {{ sem1_t }}
@@ -115,21 +110,22 @@ Invariants.
       %{{ p }}_al = math.exp %{{ p }}_md : {{ row_f }}
       tpu.vector_store %al[%i0, %i0], %{{ p }}_al {strides = array<i32>} : {{ stat_t }}, {{ row_f }},
 {%- endmacro %}
-{#- Probabilities of the logits in %s, the block whose first token is %{from}: the running sum, and labels. #}
-{%- macro sums(p, from) %}
+{#- Probabilities of the logits in %s, of block %{from}: the running sum, and labels of a row's own. With `next` also the logits
+of the block in buffer %{next}, as above. Both go by halves, each half's logits after its exponentials: fewer values wait. #}
+{%- macro step(p, from, next) %}
+      {%- set half = vocab_block // 2 %}
+      {%- set w_v = "vector<" ~ half ~ "x" ~ hidden ~ "x" ~ dtype ~ ">" %}
+      {%- set w_v3 = "vector<1x" ~ half ~ "x" ~ hidden ~ "x" ~ dtype ~ ">" %}
+      {%- set logits_f = "vector<" ~ half ~ "x" ~ row_block ~ "xf32>" %}
+      {%- set logits_i = "vector<" ~ half ~ "x" ~ row_block ~ "xi32>" %}
+      {%- set logits_b = "vector<" ~ half ~ "x" ~ row_block ~ "xi1>" %}
       %{{ p }}_al = vector.load %al[%i0, %i0] : {{ stat_t }}, {{ row_f }}
       %{{ p }}_m = vector.load %m[%i0, %i0] : {{ stat_t }}, {{ row_f }}
-      %{{ p }}_s = vector.load %s[%i0, %i0] : {{ s_t }}, {{ logits_f }} // count: vocab_blocks
       %{{ p }}_zero = arith.constant dense<0.000000e+00> : {{ flat_f }}
+      %{{ p }}_none = arith.constant dense<0.000000e+00> : {{ logits_f }}
       %{{ p }}_mb = vector.broadcast %{{ p }}_m : {{ row_f }} to {{ logits_f }}
-      %{{ p }}_d = arith.subf %{{ p }}_s, %{{ p }}_mb : {{ logits_f }}
-      %{{ p }}_p = math.exp %{{ p }}_d : {{ logits_f }}
-      %{{ p }}_rs1 = vector.multi_reduction <add>, %{{ p }}_p, %{{ p }}_zero [0] : {{ logits_f }} to {{ flat_f }}
-      %{{ p }}_rs = vector.shape_cast %{{ p }}_rs1 : {{ flat_f }} to {{ row_f }}
       %{{ p }}_lo = vector.load %l[%i0, %i0] : {{ stat_t }}, {{ row_f }}
       %{{ p }}_la = arith.mulf %{{ p }}_lo, %{{ p }}_al : {{ row_f }}
-      %{{ p }}_ln = arith.addf %{{ p }}_la, %{{ p }}_rs : {{ row_f }}
-      tpu.vector_store %l[%i0, %i0], %{{ p }}_ln {strides = array<i32>} : {{ stat_t }}, {{ row_f }},
       {%- if per_row %}
       // Where in this block each label lies; outside 0..{{ vocab_block }} if in another.
       %{{ p }}_ids = vector.load %labels[%i0, %i0] : {{ label_t }}, {{ label_i }}
@@ -140,20 +136,54 @@ Invariants.
       %{{ p }}_start = arith.muli %{{ from }}, %vocab_block : i32
       %{{ p }}_start_b = vector.broadcast %{{ p }}_start : i32 to {{ label_i }}
       %{{ p }}_at = arith.subi %{{ p }}_own, %{{ p }}_start_b : {{ label_i }}
-      %{{ p }}_tokens = tpu.iota {dimensions = array<i32: 0>} : {{ logits_i }}
-      %{{ p }}_nothing = arith.constant dense<0.000000e+00> : {{ logits_f }}
+      %{{ p }}_token = tpu.iota {dimensions = array<i32: 0>} : {{ logits_i }}
+      {%- endif %}
+      {%- if next %}
+      %{{ p }}_ninf = arith.constant dense<0xFF800000> : {{ flat_f }}
+      %{{ p }}_h = vector.load %h[%i0, %i0] : {{ h_t }}, {{ h_v }}
+      %{{ p }}_slot = arith.index_cast %{{ next }} : i32 to index
+      {%- endif %}
+      {%- for c in range(2) %}
+      {%- set u = p ~ c %}
+      %{{ u }}_row = arith.constant {{ c * half }} : index
+      %{{ u }}_s = vector.load %s[%{{ u }}_row, %i0] : {{ s_t }}, {{ logits_f }}{% if c == 0 %} // count: vocab_blocks{% endif %}
+      %{{ u }}_d = arith.subf %{{ u }}_s, %{{ p }}_mb : {{ logits_f }}
+      %{{ u }}_p = math.exp %{{ u }}_d : {{ logits_f }}
+      %{{ u }}_rs1 = vector.multi_reduction <add>, %{{ u }}_p, %{{ p }}_zero [0] : {{ logits_f }} to {{ flat_f }}
+      %{{ u }}_rs = vector.shape_cast %{{ u }}_rs1 : {{ flat_f }} to {{ row_f }}
+      %{{ u }}_l = arith.addf %{{ p ~ "0_l" if c else p ~ "_la" }}, %{{ u }}_rs : {{ row_f }}
+      {%- if per_row %}
+      %{{ u }}_half = arith.constant dense<{{ c * half }}> : {{ label_i }}
+      %{{ u }}_at = arith.subi %{{ p }}_at, %{{ u }}_half : {{ label_i }}
       {%- for j in range(first, first + labels) %}
-      {%- set u = p ~ j %}
-      %{{ u }}_at = vector.extract_strided_slice %{{ p }}_at offsets = [{{ j }}, 0], sizes = [1, {{ row_block }}], strides = [1, 1] : {{ label_i }} to {{ row_i }}
-      %{{ u }}_atb = vector.broadcast %{{ u }}_at : {{ row_i }} to {{ logits_i }}
-      %{{ u }}_is = arith.cmpi eq, %{{ p }}_tokens, %{{ u }}_atb : {{ logits_i }}
-      %{{ u }}_one = arith.select %{{ u }}_is, %{{ p }}_s, %{{ p }}_nothing : {{ logits_b }}, {{ logits_f }}
-      %{{ u }}_sum = vector.multi_reduction <add>, %{{ u }}_one, %{{ p }}_zero [0] : {{ logits_f }} to {{ flat_f }}
-      %{{ u }}_found = vector.shape_cast %{{ u }}_sum : {{ flat_f }} to {{ row_f }}
-      %{{ u }}_old = vector.load %o[%j{{ j }}, %i0] : {{ o_t }}, {{ row_f }}
-      %{{ u }}_new = arith.addf %{{ u }}_old, %{{ u }}_found : {{ row_f }}
-      tpu.vector_store %o[%j{{ j }}, %i0], %{{ u }}_new {strides = array<i32>} : {{ o_t }}, {{ row_f }},
+      {%- set v = u ~ "_" ~ j %}
+      %{{ v }}_at = vector.extract_strided_slice %{{ u }}_at offsets = [{{ j }}, 0], sizes = [1, {{ row_block }}], strides = [1, 1] : {{ label_i }} to {{ row_i }}
+      %{{ v }}_atb = vector.broadcast %{{ v }}_at : {{ row_i }} to {{ logits_i }}
+      %{{ v }}_is = arith.cmpi eq, %{{ p }}_token, %{{ v }}_atb : {{ logits_i }}
+      %{{ v }}_one = arith.select %{{ v }}_is, %{{ u }}_s, %{{ p }}_none : {{ logits_b }}, {{ logits_f }}
+      %{{ v }}_sum = vector.multi_reduction <add>, %{{ v }}_one, %{{ p }}_zero [0] : {{ logits_f }} to {{ flat_f }}
+      %{{ v }}_found = vector.shape_cast %{{ v }}_sum : {{ flat_f }} to {{ row_f }}
+      %{{ v }}_old = vector.load %o[%j{{ j }}, %i0] : {{ o_t }}, {{ row_f }}
+      %{{ v }}_new = arith.addf %{{ v }}_old, %{{ v }}_found : {{ row_f }}
+      tpu.vector_store %o[%j{{ j }}, %i0], %{{ v }}_new {strides = array<i32>} : {{ o_t }}, {{ row_f }},
       {%- endfor %}
+      {%- endif %}
+      {%- if next %}
+      %{{ u }}_w3 = vector.load %buf[%{{ p }}_slot, %{{ u }}_row, %i0] : {{ buf_t }}, {{ w_v3 }}
+      %{{ u }}_w = vector.shape_cast %{{ u }}_w3 : {{ w_v3 }} to {{ w_v }}
+      %{{ u }}_wh = tpu.matmul %{{ u }}_w, %{{ p }}_h, %{{ p }}_none {dimension_numbers = #tpu.dot_dimension_numbers<[1], [1], [0], [0], [0, 0, 1, 0], [], []>, {{ prec }}transpose_lhs_hint = false} : {{ w_v }}, {{ h_v }}, {{ logits_f }} -> {{ logits_f }}
+      tpu.vector_store %s[%{{ u }}_row, %i0], %{{ u }}_wh {strides = array<i32>} : {{ s_t }}, {{ logits_f }},
+      %{{ u }}_mx1 = vector.multi_reduction <maximumf>, %{{ u }}_wh, %{{ p }}_ninf [0] : {{ logits_f }} to {{ flat_f }}
+      %{{ u }}_mx = vector.shape_cast %{{ u }}_mx1 : {{ flat_f }} to {{ row_f }}
+      %{{ u }}_mn = arith.maximumf %{{ p ~ "0_mn" if c else p ~ "_m" }}, %{{ u }}_mx : {{ row_f }}
+      {%- endif %}
+      {%- endfor %}
+      tpu.vector_store %l[%i0, %i0], %{{ p }}1_l {strides = array<i32>} : {{ stat_t }}, {{ row_f }},
+      {%- if next %}
+      tpu.vector_store %m[%i0, %i0], %{{ p }}1_mn {strides = array<i32>} : {{ stat_t }}, {{ row_f }},
+      %{{ p }}_md = arith.subf %{{ p }}_m, %{{ p }}1_mn : {{ row_f }}
+      %{{ p }}_aln = math.exp %{{ p }}_md : {{ row_f }}
+      tpu.vector_store %al[%i0, %i0], %{{ p }}_aln {strides = array<i32>} : {{ stat_t }}, {{ row_f }},
       {%- endif %}
 {%- endmacro %}
 {#- Labels that all rows share: those among the `live` tokens from block %{from} on have their logits in a row of %s. #}
@@ -227,7 +257,7 @@ module @{{ name }} {
     } else {
       scf.if %ends {
         %before_last = arith.constant {{ blocks - 2 if blocks > 1 else 0 }} : i32
-        {{- sums("e", "before_last") }}
+        {{- step("e", "before_last", "") }}
         %mf = vector.load %m[%i0, %i0] : {{ stat_t }}, {{ row_f }}
         %lf = vector.load %l[%i0, %i0] : {{ stat_t }}, {{ row_f }}
         {%- if partial %}
@@ -268,11 +298,7 @@ module @{{ name }} {
         %second = arith.cmpi eq, %block, %c0 : i32
         %back = arith.subi %block, %c1 : i32
         %before = arith.select %second, %ending, %back : i32
-        {{- sums("b", "before") }}
-        %slot_i = arith.index_cast %slot : i32 to index
-        %f_w3 = vector.load %buf[%slot_i, %i0, %i0] : {{ buf_t }}, {{ w_v3 }}
-        %f_w = vector.shape_cast %f_w3 : {{ w_v3 }} to {{ w_v }}
-        {{- logits("f", vocab_block, vocab_block) }}
+        {{- step("b", "before", "slot") }}
         {{- pick("fp", "block", vocab_block) }}
         {%- endif %}
         scf.yield

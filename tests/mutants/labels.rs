@@ -46,20 +46,20 @@ fn logprobs() -> Vec<Mutant> {
             "logits behind the last block count",
             replace("%nothing = arith.constant dense<0xFF800000>", "%nothing = arith.constant dense<0.0>"),
         ),
-        ("running sum not rescaled", replace("%b_ln = arith.addf %b_la,", "%b_ln = arith.addf %b_lo,")),
+        ("running sum not rescaled", replace("%b0_l = arith.addf %b_la,", "%b0_l = arith.addf %b_lo,")),
         (
             "the last running sum not rescaled",
-            replace("%e_ln = arith.addf %e_la,", "%e_ln = arith.addf %e_lo,"),
+            replace("%e0_l = arith.addf %e_la,", "%e0_l = arith.addf %e_lo,"),
         ),
         (
             "stale running maximum",
-            replace("tpu.vector_store %m[%i0, %i0], %f_mn", "tpu.vector_store %m[%i0, %i0], %f_mo"),
+            replace("tpu.vector_store %m[%i0, %i0], %b1_mn", "tpu.vector_store %m[%i0, %i0], %b_m"),
         ),
         (
-            "the maximum of the next block",
-            replace("%f_md = arith.subf %f_mo, %f_mn", "%f_md = arith.subf %f_mn, %f_mn"),
+            "half a block does not rescale",
+            replace("%b_md = arith.subf %b_m, %b1_mn", "%b_md = arith.subf %b_m, %b0_mn"),
         ),
-        ("logits of a block not kept", drop_line("tpu.vector_store %s[%i0, %i0], %f_wh")),
+        ("logits of a block not kept", drop_line("tpu.vector_store %s[%b1_row, %i0], %b1_wh")),
         (
             "labels sought in the block to come",
             replace(
@@ -78,19 +78,31 @@ fn logprobs() -> Vec<Mutant> {
             "the last labels sought a block late",
             replace("%before_last = arith.constant 5", "%before_last = arith.constant 6"),
         ),
+        ("the second half's sum alone", replace("%b1_l = arith.addf %b0_l,", "%b1_l = arith.addf %b_la,")),
+        (
+            "labels of the second half sought in the first",
+            replace("%b1_at = arith.subi %b_at, %b1_half", "%b1_at = arith.subi %b_at, %b0_half"),
+        ),
+        (
+            "the first half of the LM head's block twice",
+            replace(
+                "%b1_w3 = vector.load %buf[%b_slot, %b1_row",
+                "%b1_w3 = vector.load %buf[%b_slot, %b0_row",
+            ),
+        ),
         (
             "labels sought in the first block alone",
             replace("%b_at = arith.subi %b_own, %b_start_b", "%b_at = arith.subi %b_own, %b_own"),
         ),
         (
             "a label found before is forgotten",
-            replace("%b0_new = arith.addf %b0_old,", "%b0_new = arith.mulf %b0_old,"),
+            replace("%b0_0_new = arith.addf %b0_0_old,", "%b0_0_new = arith.mulf %b0_0_old,"),
         ),
         (
             "another label is picked",
             replace(
-                "%b1_at = vector.extract_strided_slice %b_at offsets = [1, 0]",
-                "%b1_at = vector.extract_strided_slice %b_at offsets = [2, 0]",
+                "%b0_1_at = vector.extract_strided_slice %b0_at offsets = [1, 0]",
+                "%b0_1_at = vector.extract_strided_slice %b0_at offsets = [2, 0]",
             ),
         ),
         (
