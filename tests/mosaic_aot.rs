@@ -35,6 +35,7 @@ fn libtpu_accepts_the_label_kernel_for_every_generation() {
         ("smollm2", 64, 16, 576, 49_152, LabelSet::Shared(2), DType::F32),
         ("f32", 64, 16, 1024, 5000, LabelSet::PerRow(5), DType::F32),
         ("small vocabulary", 40, 7, 64, 1000, LabelSet::PerRow(3), DType::Bf16),
+        ("odd sizes", 40, 7, 72, 5001, LabelSet::Shared(3), DType::Bf16),
         ("wide, many labels", 1000, 700, 8192, 20_011, LabelSet::Shared(32), DType::Bf16),
     ];
     let mut functions = Vec::new();

@@ -4,7 +4,7 @@ use tpu_rpa::kernels::LabelOutput;
 use tpu_rpa::spec::LabelSet;
 
 use crate::mosaic::LabelCase;
-use crate::seeding::{Killed, Mutant, diagnosis, emulator, orders, replace, seed};
+use crate::seeding::{Killed, Mutant, diagnosis, drop_line, emulator, orders, replace, seed};
 
 fn check(
     case: &LabelCase<f32>,
@@ -25,13 +25,14 @@ fn check(
 }
 
 pub fn mutants() -> Vec<Mutant> {
-    [logprobs(), shared(), per_row()].into_iter().flatten().collect()
+    [logprobs(), common(), shared(), per_row()].into_iter().flatten().collect()
 }
 
-/// Two blocks of the vocabulary, the second 276 tokens; two blocks of rows.
+/// Seven blocks of the vocabulary, the last 276 tokens; two blocks of rows.
 fn logprobs() -> Vec<Mutant> {
-    let case = LabelCase::<f32>::new(600, 64, 1300, LabelSet::PerRow(3), 4.0, 1);
-    let (text, operands, _) = case.logprobs(0..1300, LabelOutput::Logprobs);
+    let vocab = 6 * 2048 + 276;
+    let case = LabelCase::<f32>::new(600, 64, vocab, LabelSet::PerRow(3), 4.0, 1);
+    let (text, operands, _) = case.logprobs(0..vocab, LabelOutput::Logprobs);
     let edits = vec![
         (
             "a token behind the vocabulary",
@@ -41,32 +42,133 @@ fn logprobs() -> Vec<Mutant> {
             "the last token is missing",
             replace("%t_live = arith.constant dense<276>", "%t_live = arith.constant dense<275>"),
         ),
-        ("running sum not rescaled", replace("%t_ln = arith.addf %t_la,", "%t_ln = arith.addf %t_lo,")),
+        (
+            "logits behind the last block count",
+            replace("%nothing = arith.constant dense<0xFF800000>", "%nothing = arith.constant dense<0.0>"),
+        ),
+        ("running sum not rescaled", replace("%b0_l = arith.addf %b_la,", "%b0_l = arith.addf %b_lo,")),
+        (
+            "the last running sum not rescaled",
+            replace("%e0_l = arith.addf %e_la,", "%e0_l = arith.addf %e_lo,"),
+        ),
         (
             "stale running maximum",
-            replace("%t_mb = vector.broadcast %t_mn", "%t_mb = vector.broadcast %t_mo"),
+            replace("tpu.vector_store %m[%i0, %i0], %b1_mn", "tpu.vector_store %m[%i0, %i0], %b_m"),
+        ),
+        (
+            "half a block does not rescale",
+            replace("%b_md = arith.subf %b_m, %b1_mn", "%b_md = arith.subf %b_m, %b0_mn"),
+        ),
+        ("logits of a block not kept", drop_line("tpu.vector_store %s[%b1_row, %i0], %b1_wh")),
+        (
+            "labels sought in the block to come",
+            replace(
+                "%before = arith.select %second, %ending, %back",
+                "%before = arith.select %second, %block, %block",
+            ),
+        ),
+        (
+            "labels of the last block sought elsewhere",
+            replace(
+                "%before = arith.select %second, %ending, %back",
+                "%before = arith.select %second, %back, %back",
+            ),
+        ),
+        (
+            "the last labels sought a block late",
+            replace("%before_last = arith.constant 5", "%before_last = arith.constant 6"),
+        ),
+        ("the second half's sum alone", replace("%b1_l = arith.addf %b0_l,", "%b1_l = arith.addf %b_la,")),
+        (
+            "labels of the second half sought in the first",
+            replace("%b1_at = arith.subi %b_at, %b1_half", "%b1_at = arith.subi %b_at, %b0_half"),
+        ),
+        (
+            "the first half of the LM head's block twice",
+            replace(
+                "%b1_w3 = vector.load %buf[%b_slot, %b1_row",
+                "%b1_w3 = vector.load %buf[%b_slot, %b0_row",
+            ),
         ),
         (
             "labels sought in the first block alone",
-            replace("%at = arith.subi %own, %start_b", "%at = arith.subi %own, %own"),
+            replace("%b_at = arith.subi %b_own, %b_start_b", "%b_at = arith.subi %b_own, %b_own"),
         ),
         (
             "a label found before is forgotten",
-            replace("%t0_new = arith.addf %t0_old,", "%t0_new = arith.mulf %t0_old,"),
+            replace("%b0_0_new = arith.addf %b0_0_old,", "%b0_0_new = arith.mulf %b0_0_old,"),
         ),
         (
             "another label is picked",
             replace(
-                "%t1_at = vector.extract_strided_slice %at offsets = [1, 0]",
-                "%t1_at = vector.extract_strided_slice %at offsets = [2, 0]",
+                "%b0_1_at = vector.extract_strided_slice %b0_at offsets = [1, 0]",
+                "%b0_1_at = vector.extract_strided_slice %b0_at offsets = [2, 0]",
             ),
         ),
         (
             "the maximum taken off twice, the sum never",
             replace("%logprobs = arith.subf %above, %logb", "%logprobs = arith.subf %above, %mfb"),
         ),
-        ("the vocabulary stands still", replace("return %b, %z : i32, i32", "return %z, %z : i32, i32")),
         ("the first rows for all", replace("return %r, %z : i32, i32", "return %z, %z : i32, i32")),
+        ("the last block is the first", replace("return %last, %z : i32, i32", "return %z, %z : i32, i32")),
+        (
+            "a buffer is filled while it is read",
+            replace("%ahead = arith.constant 3", "%ahead = arith.constant 4"),
+        ),
+        (
+            "copies are not numbered through",
+            replace("%copy = arith.addi %of_row_block, %block", "%copy = arith.addi %block, %c0"),
+        ),
+        ("one copy too many", replace("%all = arith.constant 12", "%all = arith.constant 13")),
+        ("one copy too few", replace("%all = arith.constant 12", "%all = arith.constant 11")),
+        (
+            "a block copied twice",
+            replace("%next_block = arith.remsi %next, %each", "%next_block = arith.remsi %copy, %each"),
+        ),
+        ("a copy not awaited", drop_line("tpu.wait_dma2 semaphore(%a_sem")),
+    ];
+    seed("label_logprobs", "text", &text, edits, |text| {
+        check(&case, text, &operands, 4.0, |found| case.logprob_errors(found))
+    })
+}
+
+/// Labels of all rows, three blocks of the vocabulary; they are first and last tokens of blocks, and others.
+fn common() -> Vec<Mutant> {
+    let vocab = 2 * 2048 + 276;
+    let mut case = LabelCase::<f32>::new(20, 64, vocab, LabelSet::Shared(8), 4.0, 4);
+    let ids = [0, 4371, 2047, 2048, 4095, 4096, 700, 3000];
+    case.ids.rows_mut().into_iter().for_each(|mut row| row.iter_mut().zip(ids).for_each(|(at, id)| *at = id));
+    let (text, operands, _) = case.logprobs(0..vocab, LabelOutput::Logprobs);
+    let edits = vec![
+        (
+            "labels of the last block not sought",
+            replace("%tp_count = arith.constant 276", "%tp_count = arith.constant 0"),
+        ),
+        (
+            "the last token is no label",
+            replace("%tp_count = arith.constant 276", "%tp_count = arith.constant 275"),
+        ),
+        (
+            "the last token of a block is no label",
+            replace("%fp_count = arith.constant 2048", "%fp_count = arith.constant 2047"),
+        ),
+        (
+            "a token of the next block",
+            replace("%fp_count = arith.constant 2048", "%fp_count = arith.constant 2049"),
+        ),
+        (
+            "labels sought in the first block alone",
+            replace("%fp_start = arith.muli %block,", "%fp_start = arith.muli %c0,"),
+        ),
+        ("negative ids are labels", replace("%fp0_in = arith.cmpi ult,", "%fp0_in = arith.cmpi slt,")),
+        (
+            "one label for another",
+            replace("%fp1_id = memref.load %ids[%k1]", "%fp1_id = memref.load %ids[%k2]"),
+        ),
+        (
+            "the first label alone counts",
+            replace("%fp_any8 = arith.ori %fp_any7, %fp7_in", "%fp_any8 = arith.ori %fp0_in, %fp0_in"),
+        ),
     ];
     seed("label_logprobs", "text", &text, edits, |text| {
         check(&case, text, &operands, 4.0, |found| case.logprob_errors(found))

@@ -7,8 +7,12 @@ use crate::spec::{DType, LabelLogprobsSpec};
 /// VMEM for windows and blocks of logits, in bytes; the rest of [`VMEM_LIMIT`] is the compiler's.
 const BLOCK_BUDGET: usize = 40 << 20;
 
+/// Blocks of the LM head in VMEM: a ring of four, and the vocabulary's last. Hidden rows have two buffers.
+const HEAD_BUFFERS: usize = 5;
+
 /// Tokens of the vocabulary and, at most, rows of a step, best first.
-const BLOCKS: [(usize, usize); 5] = [(1024, 512), (512, 512), (512, 256), (256, 256), (128, 128)];
+const BLOCKS: [(usize, usize); 6] =
+    [(2048, 512), (1024, 512), (512, 512), (256, 512), (256, 256), (128, 128)];
 
 /// What a label kernel gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,8 +54,8 @@ impl LabelTiling {
     /// Labels of a row at most: each is an unrolled pass over a block of logits.
     pub const MAX_LABELS: usize = 32;
 
-    /// Blocks for a spec and a number of rows. Refuses more than 32 labels, and a hidden size of which two
-    /// buffers of 128 rows of either operand do not fit into 40 MiB.
+    /// Blocks for a spec and a number of rows. Refuses more than 32 labels, and a hidden size of which five
+    /// buffers of 128 rows of the LM head and two of the hidden rows do not fit into 40 MiB.
     pub fn new(spec: &LabelLogprobsSpec, rows: usize, output: LabelOutput) -> Result<Self, KernelError> {
         let labels = spec.labels().len();
         if labels > Self::MAX_LABELS {
@@ -59,13 +63,16 @@ impl LabelTiling {
             return Err(KernelError::Shape { field: "labels", value: labels, bound });
         }
         let row_bytes = spec.hidden().saturating_mul(spec.dtype().size());
-        // Windows are double-buffered; logits, probabilities and a mask or the like take a word each.
+        // A block of logits lies in VMEM, and the compiler spills up to three words for each.
         let fits = |&(vocab, rows): &(usize, usize)| {
-            (2 * (vocab + rows)).saturating_mul(row_bytes).saturating_add(12 * vocab * rows) <= BLOCK_BUDGET
+            (HEAD_BUFFERS * vocab + 2 * rows).saturating_mul(row_bytes).saturating_add(16 * vocab * rows)
+                <= BLOCK_BUDGET
         };
         let Some((vocab_block, most_rows)) = BLOCKS.into_iter().find(|b| fits(b)) else {
-            let most = (BLOCK_BUDGET - 12 * 128 * 128) / (4 * 128 * spec.dtype().size());
-            let bound = format!("at most {most}, for two buffers of 128 rows of each operand lie in VMEM");
+            let most = (BLOCK_BUDGET - 16 * 128 * 128) / ((HEAD_BUFFERS + 2) * 128 * spec.dtype().size());
+            let bound = format!(
+                "at most {most}, for {HEAD_BUFFERS} + 2 buffers of 128 rows of the operands lie in VMEM"
+            );
             return Err(KernelError::Shape { field: "hidden", value: spec.hidden(), bound });
         };
         let row_blocks = rows.div_ceil(most_rows).max(1);

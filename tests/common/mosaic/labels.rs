@@ -70,12 +70,21 @@ impl<E: Element + emulator::Element> LabelCase<E> {
         let spec = self.spec_of(shard.len());
         let tiling = LabelTiling::new(&spec, rows, output).unwrap();
         let first = columns(output);
-        let mut ids = Array2::from_elem((tiling.label_rows, tiling.padded_rows), -1);
-        ids.slice_mut(s![first..first + n, ..rows]).assign(&self.ids.t().mapv(|id| id - shard.start as i32));
+        let of_shard = self.ids.mapv(|id| id - shard.start as i32);
+        let ids = match self.labels {
+            LabelSet::Shared(_) => Tensor::from_array(of_shard.row(0)).unwrap(),
+            LabelSet::PerRow(_) => {
+                let mut ids = Array2::from_elem((tiling.label_rows, tiling.padded_rows), -1);
+                ids.slice_mut(s![first..first + n, ..rows]).assign(&of_shard.t());
+                Tensor::from_array(ids.view()).unwrap()
+            }
+        };
+        let head = Tensor::from_array(self.lm_head.slice(s![shard.clone(), ..])).unwrap();
         let operands = Operands::new()
-            .input(Tensor::from_array(ids.view()).unwrap())
+            .input(ids)
             .input(self.picked(tiling.padded_rows))
-            .input(Tensor::from_array(self.lm_head.slice(s![shard.clone(), ..])).unwrap())
+            .input(head.clone())
+            .input(head)
             .output(ElementType::F32, &[tiling.label_rows, tiling.padded_rows]);
         let text =
             kernels::label_logprobs_mosaic("labels", &spec, self.hidden.nrows(), rows, output).unwrap();
