@@ -18,13 +18,15 @@ fn build_script() -> PathBuf {
     scripts.max().expect("cargo keeps the build script").1
 }
 
-/// Runs it on our manifests with one text replaced; returns its success and its words.
+/// Runs it on our manifests and tables with one text replaced in the file that `manifest` names; returns its success and its words.
 fn build(manifest: &str, from: &str, to: &str) -> (bool, String) {
     let folder = tempfile::tempdir().unwrap();
-    for kernel in ["attention", "kv_write", "label_logprobs", "label_softmax"] {
-        let path = format!("kernels/{kernel}/manifest.toml");
+    let kernels = ["attention", "kv_write", "label_logprobs", "label_softmax"];
+    let manifests = kernels.map(|kernel| (kernel, format!("kernels/{kernel}/manifest.toml")));
+    let tables = ["v5e", "v6e", "v7x"].map(|device| (device, format!("kernels/tables/{device}.toml")));
+    for (name, path) in manifests.into_iter().chain(tables) {
         let mut text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&path)).unwrap();
-        if kernel == manifest {
+        if name == manifest {
             assert!(text.contains(from), "{from:?} is not in {path}");
             text = text.replacen(from, to, 1);
         }
@@ -49,7 +51,7 @@ fn our_manifests_build() {
 fn errors_name_kernel_variant_and_what_is_wrong() {
     let tpu_tiles = "[tpu]\nq_tile = 128\nkv_tile = 512";
     let workload = "id = \"qwen3-0.6b-bf16\"\nmosaic = true\nworkload = { query = 2000, items = 500";
-    let faults: [(&str, &str, String, &[&str]); 8] = [
+    let faults: [(&str, &str, String, &[&str]); 10] = [
         (
             "attention",
             tpu_tiles,
@@ -91,6 +93,18 @@ fn errors_name_kernel_variant_and_what_is_wrong() {
             "items = 500",
             "items = -5".to_owned(),
             &["kernels/kv_write/manifest.toml: ", "items = -5"],
+        ),
+        (
+            "v6e",
+            "device = \"v6e\"",
+            "device = \"v5e\"".to_owned(),
+            &["kernels/tables/v6e.toml: device is \"v5e\"; it must be v6e"],
+        ),
+        (
+            "v5e",
+            "kv_heads = 8",
+            "kv_heads = 7".to_owned(),
+            &["kernels/tables/v5e.toml: q_heads is 16; it must be a multiple of kv_heads, 7"],
         ),
         ("attention", "[tpu]", "[gpu]".to_owned(), &["kernels/attention/manifest.toml: ", "gpu"]),
     ];

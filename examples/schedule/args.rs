@@ -239,6 +239,12 @@ pub(crate) struct Tiles {
     pub(crate) own: usize,
 }
 
+impl fmt::Display for Tiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.q, self.kv, self.own)
+    }
+}
+
 impl FromStr for Tiles {
     type Err = String;
 

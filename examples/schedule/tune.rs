@@ -1,6 +1,6 @@
 //! Block sizes by search: candidates that a static model leaves are compiled and replayed, the fastest is chosen.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
@@ -229,7 +229,7 @@ fn entry(class: &str, workload: Workload, heads: Heads, candidate: Vec<Candidate
 
 fn tune(
     compiler: &Compiler,
-    cache: &PathBuf,
+    cache: &Path,
     device: DeviceKind,
     class: &str,
     workload: Workload,
