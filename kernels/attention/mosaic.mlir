@@ -178,7 +178,7 @@ by 0, keys by the tile's first ones, or 0 where there are no 16. -#}
         // All loads come first: the compiler cannot know that they are from other places than the stores.
         {%- for h in range(kv_heads) %}
         {%- for kv in range(2) %}
-        {%- set u = p ~ "_" ~ "kv"[kv] ~ h %}
+        {%- set u = p ~ "_" ~ "kv"[kv] ~ h ~ "_" %}
         %{{ u }}5 = vector.load %buf[%{{ p }}_slot_i, %i{{ kv }}, %h{{ h }}, %{{ p }}_at_i, %i0] : {{ buf_t }}, vector<1x1x1x{{ gd }}x{{ dtype }}>
         %{{ u }} = vector.shape_cast %{{ u }}5 : vector<1x1x1x{{ gd }}x{{ dtype }}> to vector<{{ gd }}x{{ dtype }}>
         {%- if kv == 0 %}
@@ -193,7 +193,7 @@ by 0, keys by the tile's first ones, or 0 where there are no 16. -#}
         {%- endfor %}
         {%- for h in range(kv_heads) %}
         {%- for kv in range(2) %}
-        {%- set u = p ~ "_" ~ "kv"[kv] ~ h %}
+        {%- set u = p ~ "_" ~ "kv"[kv] ~ h ~ "_" %}
         %{{ u }}c5 = vector.shape_cast %{{ u }}c : vector<{{ gd }}x{{ dtype }}> to vector<1x1x1x{{ gd }}x{{ dtype }}>
         tpu.vector_store %buf[%{{ p }}_slot_i, %i{{ kv }}, %h{{ h }}, %{{ p }}_at_i, %i0], %{{ u }}c5 {strides = array<i32>} : {{ buf_t }}, vector<1x1x1x{{ gd }}x{{ dtype }}>,
         {%- endfor %}

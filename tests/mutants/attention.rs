@@ -127,8 +127,8 @@ pub fn mutants() -> Vec<Mutant> {
         low.seed(vec![(
             "a short full tile lacks keys of score 0",
             replace(
-                "%x_k0r = arith.select %x_there, %x_k0f, %x_none",
-                "%x_k0r = arith.select %x_there, %x_none, %x_none",
+                "%x_k0_r = arith.select %x_there, %x_k0_f, %x_none",
+                "%x_k0_r = arith.select %x_there, %x_none, %x_none",
             ),
         )]),
         capped.seed(vec![(
@@ -251,15 +251,15 @@ fn texts() -> Vec<(&'static str, Edit)> {
         (
             "values behind a tile's keys not replaced",
             replace(
-                "%x_v0c = arith.select %x_keep, %x_v0, %x_none",
-                "%x_v0c = arith.select %x_keep, %x_v0, %x_v0",
+                "%x_v0_c = arith.select %x_keep, %x_v0_, %x_none",
+                "%x_v0_c = arith.select %x_keep, %x_v0_, %x_v0_",
             ),
         ),
         (
             "keys behind a tile's keys not replaced",
             replace(
-                "%x_k0c = arith.select %x_keep, %x_k0, %x_k0r",
-                "%x_k0c = arith.select %x_keep, %x_k0, %x_k0",
+                "%x_k0_c = arith.select %x_keep, %x_k0_, %x_k0_r",
+                "%x_k0_c = arith.select %x_keep, %x_k0_, %x_k0_",
             ),
         ),
         (
@@ -351,8 +351,8 @@ fn terms() -> Vec<(&'static str, Edit)> {
         (
             "padding keys of bf16 kept",
             replace(
-                "%x_k1c = arith.select %x_keep, %x_k1, %x_k1r",
-                "%x_k1c = arith.select %x_keep, %x_k1, %x_k1",
+                "%x_k1_c = arith.select %x_keep, %x_k1_, %x_k1_r",
+                "%x_k1_c = arith.select %x_keep, %x_k1_, %x_k1_",
             ),
         ),
     ]
