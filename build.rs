@@ -94,7 +94,15 @@ fn fail<T>(problem: String) -> T {
 #[derive(Default)]
 struct Declarations {
     list: String,
-    mosaic: Vec<(String, TpuKind, Kernel, Function)>,
+    mosaic: Vec<MosaicForm>,
+}
+
+/// What a variant's Mosaic form is on a kind of TPU.
+struct MosaicForm {
+    variant: String,
+    kind: TpuKind,
+    kernel: Kernel,
+    function: Function,
 }
 
 fn registry() -> Result<()> {
@@ -246,15 +254,15 @@ impl Declarations {
         function(&kernel(Target::Portable)?, Target::Portable)?;
         if mosaic {
             let default = kernel(Target::Tpu)?;
+            check_mosaic(at, &default, &TpuKind::ALL)?;
             for kind in TpuKind::ALL {
-                check_mosaic(at, &default, kind)?;
                 let kernel =
                     variant.tpu_kernel(kind).map_err(|e| format!("{at}: workload on {kind}: {e}"))?;
                 if kernel != default {
-                    check_mosaic(at, &kernel, kind)?;
+                    check_mosaic(at, &kernel, &[kind])?;
                 }
                 let function = function(&kernel, Target::Tpu)?;
-                self.mosaic.push((at.to_owned(), kind, kernel, function));
+                self.mosaic.push(MosaicForm { variant: at.to_owned(), kind, kernel, function });
             }
         }
         let Workload { query, items, item_tokens, pool_pages } = workload;
@@ -266,8 +274,8 @@ impl Declarations {
     }
 }
 
-/// Parses and verifies the Mosaic text, and holds what it declares against a device kind's memories.
-fn check_mosaic(at: &str, kernel: &Kernel, kind: TpuKind) -> Result<()> {
+/// Parses and verifies the Mosaic text, and holds what it declares against the memories of device kinds.
+fn check_mosaic(at: &str, kernel: &Kernel, kinds: &[TpuKind]) -> Result<()> {
     let text = kernel.mosaic_text(kernel.name()).map_err(|e| format!("{at}: {e}"))?;
     let line = |location: Option<emulator::Location>| {
         let line = location.and_then(|l| text.lines().nth(l.line as usize - 1));
@@ -277,10 +285,13 @@ fn check_mosaic(at: &str, kernel: &Kernel, kind: TpuKind) -> Result<()> {
     if let Some(finding) = parsed.check_alignment().first() {
         return Err(format!("{at}: Mosaic text: {finding}{}", line(Some(finding.location))));
     }
-    parsed
-        .memory()
-        .within(kind.vmem_budget(), kind.smem_budget())
-        .map_err(|e| format!("{at}: on {kind} it {e}"))
+    for kind in kinds {
+        parsed
+            .memory()
+            .within(kind.vmem_budget(), kind.smem_budget())
+            .map_err(|e| format!("{at}: on {kind} it {e}"))?;
+    }
+    Ok(())
 }
 
 /// Tables of tuned block sizes.
@@ -369,7 +380,7 @@ mod tables {
 /// Executables that `make aot` compiled, into the library.
 #[cfg(feature = "aot")]
 mod aot {
-    use super::{Deserialize, Function, Kernel, Path, Result, TpuKind};
+    use super::{Deserialize, MosaicForm, Path, Result};
 
     /// Names the folder.
     const FOLDER: &str = "TPU_RPA_AOT";
@@ -391,7 +402,7 @@ mod aot {
     }
 
     /// The list of executables as Rust. Refuses one that the present kernel texts would not give.
-    pub(super) fn embedded(declared: &[(String, TpuKind, Kernel, Function)]) -> Result<String> {
+    pub(super) fn embedded(declared: &[MosaicForm]) -> Result<String> {
         println!("cargo::rerun-if-env-changed={FOLDER}");
         let Some(folder) = std::env::var_os(FOLDER) else {
             println!("cargo::warning=feature aot: {FOLDER} is not set, so no executable is embedded");
@@ -412,14 +423,10 @@ mod aot {
         list(&entries)
     }
 
-    fn entry(
-        folder: &Path,
-        c: &Compiled,
-        declared: &[(String, TpuKind, Kernel, Function)],
-    ) -> Result<String> {
-        let (.., kernel, function) = declared
+    fn entry(folder: &Path, c: &Compiled, declared: &[MosaicForm]) -> Result<String> {
+        let MosaicForm { kernel, function, .. } = declared
             .iter()
-            .find(|(id, kind, ..)| *id == c.variant && kind.topology() == c.topology)
+            .find(|form| form.variant == c.variant && form.kind.topology() == c.topology)
             .ok_or("no manifest declares it")?;
         let file = folder.join(&c.file);
         let source = file.with_extension("mlir");

@@ -227,7 +227,6 @@ fn an_item_is_independent_of_number_order_and_packing() {
             let (out, places) = run(&scene, &chosen, query);
             for (&(id, _), place) in chosen.iter().zip(places) {
                 let d = difference(&out, place, &first, at[id as usize].clone());
-
                 worst = worst.max(d);
                 same += usize::from(d == 0.0);
                 all += 1;

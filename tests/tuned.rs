@@ -76,7 +76,8 @@ fn another_shape_gets_the_nearest_entry() {
     assert!(f32.to_string().contains("default"), "{f32}");
 }
 
-/// For shapes far from any entry too, the Mosaic text stays within the VMEM that kernels may declare.
+/// For shapes far from any entry too, the Mosaic text stays within the VMEM that kernels may declare, and near the
+/// estimate.
 #[test]
 fn what_is_chosen_fits_into_vmem() {
     let batch = Batch::new(128, &[GroupShape { prefix_len: 200, lead: true, segments: vec![90, 20] }], 1);
@@ -91,6 +92,10 @@ fn what_is_chosen_fits_into_vmem() {
                 let text =
                     kernels::attention_mosaic("a", &spec, &plan.tiling(), &plan.bucket(), batch.pool_pages);
                 let memory = Emulator::new(&text.unwrap()).unwrap().memory();
+                let estimate =
+                    kernels::attention_vmem(&spec, plan.tiling().q_tile(), plan.tiling().kv_tile());
+                let over = estimate as f64 / memory.vmem() as f64;
+                assert!((1.0..1.15).contains(&over), "{q}/{kv}x{dim}: {estimate} of {} bytes", memory.vmem());
                 memory
                     .within(device.vmem_budget(), device.smem_budget())
                     .unwrap_or_else(|e| panic!("{device} {class} {q}/{kv}x{dim}: {tuned}: {e}"));

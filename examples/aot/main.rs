@@ -102,32 +102,32 @@ fn run(args: &Args) -> Result<()> {
     let (mut rows, mut refused) = (Vec::new(), Vec::new());
     for source in &sources {
         let kind = source.kind;
-        let of_kind = TpuKind::ALL.into_iter().zip(&topologies).filter(|(k, _)| *k == kind);
-        for (_, topology) in of_kind {
-            let hash = Precompiled::source_hash(&source.function.module());
-            let known = manifest.find(source.id, kind.topology()).filter(|known| {
-                !args.fresh
-                    && known.source == hash
-                    && known.compiler == topology.compiler
-                    && out.join(&known.file).is_file()
-            });
-            let compiled = match known {
-                Some(known) => known.clone(),
-                None => {
-                    eprintln!("compiling {} for {}", source.id, kind.topology());
-                    match compile(&compiler, source, topology, hash, &out) {
-                        Ok(compiled) => compiled,
-                        Err(error) => {
-                            refused.push(format!("{} for {}: {error:#}", source.id, kind.topology()));
-                            continue;
-                        }
+        // Described in the order of `TpuKind::ALL`.
+        let described = TpuKind::ALL.into_iter().zip(&topologies).find(|(k, _)| *k == kind);
+        let (_, topology) = described.context("the compiler describes every kind")?;
+        let hash = Precompiled::source_hash(&source.function.module());
+        let known = manifest.find(source.id, kind.topology()).filter(|known| {
+            !args.fresh
+                && known.source == hash
+                && known.compiler == topology.compiler
+                && out.join(&known.file).is_file()
+        });
+        let compiled = match known {
+            Some(known) => known.clone(),
+            None => {
+                eprintln!("compiling {} for {}", source.id, kind.topology());
+                match compile(&compiler, source, topology, hash, &out) {
+                    Ok(compiled) => compiled,
+                    Err(error) => {
+                        refused.push(format!("{} for {}: {error:#}", source.id, kind.topology()));
+                        continue;
                     }
                 }
-            };
-            rows.push((source.vmem()?, compiled.clone()));
-            manifest.put(compiled);
-            manifest.write(&out)?;
-        }
+            }
+        };
+        rows.push((source.vmem()?, compiled.clone()));
+        manifest.put(compiled);
+        manifest.write(&out)?;
     }
     manifest.keep_declared(&crate::sources("")?);
     manifest.write(&out)?;

@@ -75,8 +75,9 @@ pub(crate) struct Source {
     pub(crate) cache: PathBuf,
 }
 
+/// What is compiled and replayed, and how.
 #[derive(Debug, Args)]
-pub(crate) struct Replay {
+pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) shape: Shape,
     #[command(flatten)]
@@ -84,6 +85,12 @@ pub(crate) struct Replay {
     /// Assumed time from a copy's last byte to its completion, in nanoseconds
     #[arg(long, value_name = "NS", default_value_t = 1000.0)]
     pub(crate) latency: f64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    #[command(flatten)]
+    pub(crate) run: Run,
     /// Write the timeline for ui.perfetto.dev: regions, waits, units, and the HBM queue; needs a single workload
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
@@ -92,12 +99,7 @@ pub(crate) struct Replay {
 #[derive(Debug, Args)]
 pub(crate) struct Report {
     #[command(flatten)]
-    pub(crate) shape: Shape,
-    #[command(flatten)]
-    pub(crate) source: Source,
-    /// Assumed time from a copy's last byte to its completion, in nanoseconds
-    #[arg(long, value_name = "NS", default_value_t = 1000.0)]
-    pub(crate) latency: f64,
+    pub(crate) run: Run,
     /// HTML file to write; it refers to no other file
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
@@ -106,12 +108,7 @@ pub(crate) struct Report {
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
     #[command(flatten)]
-    pub(crate) shape: Shape,
-    #[command(flatten)]
-    pub(crate) source: Source,
-    /// Assumed time from a copy's last byte to its completion, in nanoseconds
-    #[arg(long, value_name = "NS", default_value_t = 1000.0)]
-    pub(crate) latency: f64,
+    pub(crate) run: Run,
     /// Python that has jax
     #[arg(long, value_name = "FILE", default_value = "python3", env = "JAX_PYTHON")]
     pub(crate) python: PathBuf,

@@ -17,8 +17,8 @@ use crate::workload::Workload;
 const JAX_RPA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/schedule/public/jax_rpa.py");
 
 pub(crate) fn run(args: &Compare) -> anyhow::Result<()> {
-    let compiler = compiler(&args.source)?;
-    let device = args.shape.device;
+    let compiler = compiler(&args.run.source)?;
+    let device = args.run.shape.device;
     let us = |cycles: f64| 1e6 * cycles / device.clock();
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
@@ -30,17 +30,17 @@ pub(crate) fn run(args: &Compare) -> anyhow::Result<()> {
         "its pages/queries a block",
         "ratio",
     ]);
-    for workload in &args.shape.workload {
-        let case = workload.case(&args.shape)?;
+    for workload in &args.run.shape.workload {
+        let case = workload.case(&args.run.shape)?;
         let kernel = case.kernel;
         let tiles = case.plan.map_or_else(String::new, |plan| {
             let tiling = plan.tiling();
             Tiles { q: tiling.q_tile(), kv: tiling.kv_tile(), own: tiling.own_tile() }.to_string()
         });
-        let ours = replay(&compiler, &kernel, device, &args.source, args.latency)?;
+        let ours = replay(&compiler, &kernel, device, &args.run.source, args.run.latency)?;
         let mut best: Option<(f64, Blocks)> = None;
         for blocks in candidates(*workload, args) {
-            match public(*workload, &args.shape, blocks, args, &compiler) {
+            match public(*workload, &args.run.shape, blocks, args, &compiler) {
                 Ok(Some(found)) if best.is_none_or(|(cycles, _)| found.cycles < cycles) => {
                     best = Some((found.cycles, blocks));
                 }
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Compare) -> anyhow::Result<()> {
 
 /// Block sizes to try, none larger than a sequence's pages.
 fn candidates(workload: Workload, args: &Compare) -> Vec<Blocks> {
-    let sequences = workload.sequences(&args.shape).map(|(sequences, _)| sequences).unwrap_or_default();
+    let sequences = workload.sequences(&args.run.shape).map(|(sequences, _)| sequences).unwrap_or_default();
     let longest = sequences.iter().map(|s| s.pages.len()).max().unwrap_or(0);
     let mut all: Vec<Blocks> = Vec::new();
     for blocks in &args.blocks {
@@ -159,7 +159,7 @@ fn public(
         bail!("{JAX_RPA}: {}: {last}", output.status);
     }
     let kernel = exported(&folder.path().join("module.mlir"), &folder.path().join("operands.npz"))?;
-    replay(compiler, &kernel, shape.device, &args.source, args.latency).map(Some)
+    replay(compiler, &kernel, shape.device, &args.run.source, args.run.latency).map(Some)
 }
 
 fn kind(device: DeviceKind) -> anyhow::Result<&'static str> {

@@ -35,14 +35,14 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn replay(args: &Replay) -> anyhow::Result<()> {
-    let compiler = compare::compiler(&args.source)?;
-    let device = args.shape.device;
-    ensure!(args.trace.is_none() || args.shape.workload.len() == 1, "--trace needs a single workload");
-    for workload in &args.shape.workload {
-        let case = workload.case(&args.shape)?;
+    let compiler = compare::compiler(&args.run.source)?;
+    let device = args.run.shape.device;
+    ensure!(args.trace.is_none() || args.run.shape.workload.len() == 1, "--trace needs a single workload");
+    for workload in &args.run.shape.workload {
+        let case = workload.case(&args.run.shape)?;
         let kernel = &case.kernel;
-        let schedule = compiler.schedule(kernel, device, &args.source.cache)?;
-        let replay = schedule.replay(kernel.prefetch(), &device.dma_model(args.latency));
+        let schedule = compiler.schedule(kernel, device, &args.run.source.cache)?;
+        let replay = schedule.replay(kernel.prefetch(), &device.dma_model(args.run.latency));
         let no_latency = schedule.replay(kernel.prefetch(), &device.dma_model(0.0));
         table::print(workload.name(), device, &schedule, &replay, &no_latency, Some(&case));
         if let Some(path) = &args.trace {

@@ -63,13 +63,13 @@ struct Others {
 }
 
 pub(crate) fn run(args: &Report) -> anyhow::Result<()> {
-    let (shape, device) = (&args.shape, args.shape.device);
-    let compiler = compare::compiler(&args.source)?;
+    let (shape, device) = (&args.run.shape, args.run.shape.device);
+    let compiler = compare::compiler(&args.run.source)?;
     let (mut rows, mut points) = (Vec::new(), Vec::new());
     for workload in &shape.workload {
         let case = workload.case(shape)?;
-        let schedule = compiler.schedule(&case.kernel, device, &args.source.cache)?;
-        let replay = schedule.replay(case.kernel.prefetch(), &device.dma_model(args.latency));
+        let schedule = compiler.schedule(&case.kernel, device, &args.run.source.cache)?;
+        let replay = schedule.replay(case.kernel.prefetch(), &device.dma_model(args.run.latency));
         ensure!(replay.trusted(), "{}: not trusted: {:?}", workload.name(), replay.trouble);
         points.push(point(workload.name(), device, &case.work, &replay));
         rows.push(row(workload.name(), device, &schedule, &replay, &case.work)?);
@@ -80,14 +80,14 @@ pub(crate) fn run(args: &Report) -> anyhow::Result<()> {
         style => plot::STYLE,
         device => device.name(),
         compiler => compiler.version(device)?,
-        package => package_version(&args.source.libtpu),
+        package => package_version(&args.run.source.libtpu),
         clock => format!("{:.2}", 1e-9 * device.clock()),
         peak => format!("{:.0}", 1e-12 * device.peak_flops()),
         bandwidth => format!("{:.0}", 1e-9 * device.hbm_bandwidth()),
         heads => shape.heads.to_string(),
         tiles => shape.tiles.map_or("tuned for each workload".to_owned(), |tiles| tiles.to_string()),
         page_size => shape.page_size,
-        latency => args.latency,
+        latency => args.run.latency,
         units => STRIP.map(Unit::name),
         roofline => roofline(device, &points)?,
         rows,

@@ -90,15 +90,15 @@ pub(crate) fn run(args: &Tune) -> anyhow::Result<()> {
     for &device in &args.device {
         let path = args.tables.join(format!("{device}.toml"));
         let at = || path.display().to_string();
-        let text = std::fs::read_to_string(&path).with_context(at)?;
-        let mut table: Table = toml::from_str(&text).with_context(at)?;
         if args.check {
+            let text = std::fs::read_to_string(&path).with_context(at)?;
+            let table: Table = toml::from_str(&text).with_context(at)?;
             check(device, &table).with_context(at)?;
             println!("{}: {} entries are what the rules choose", path.display(), table.entry.len());
             continue;
         }
         let compiler = crate::compare::compiler(&args.source)?;
-        table = Table { device: device.to_string(), entry: Vec::new() };
+        let mut table = Table { device: device.to_string(), entry: Vec::new() };
         for (class, workload, heads) in cases(device) {
             let entry = tune(&compiler, &args.source.cache, device, class, workload, heads)
                 .with_context(|| format!("{class} {}/{}x{}", heads.q, heads.kv, heads.dim))?;
@@ -108,8 +108,8 @@ pub(crate) fn run(args: &Tune) -> anyhow::Result<()> {
                 heads.q, heads.kv, heads.dim
             );
             table.entry.push(entry);
-            std::fs::write(&path, format!("{HEAD}\n{}", toml::to_string(&table)?)).with_context(at)?;
         }
+        std::fs::write(&path, format!("{HEAD}\n{}", toml::to_string(&table)?)).with_context(at)?;
     }
     Ok(())
 }

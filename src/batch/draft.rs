@@ -353,9 +353,9 @@ impl<'a> Draft<'a> {
             return;
         }
         let no_row_cut = self.window.is_none_or(|w| greatest - w < position as i64);
-        let enough = if self.tiling.aligned_runs() { Tiling::RUN_ALIGN } else { self.tiling.kv_tile() };
-        let all_keys = keys == self.tiling.kv_tile() || keys >= enough;
-        let full = !causal && no_row_cut && all_keys && whole == visit.tile_rows;
+        let kv_tile = self.tiling.kv_tile();
+        let enough = if self.tiling.aligned_runs() { kv_tile.min(Tiling::RUN_ALIGN) } else { kv_tile };
+        let full = !causal && no_row_cut && keys >= enough && whole == visit.tile_rows;
         if full {
             self.stats.full_tiles += 1;
         } else {

@@ -142,20 +142,26 @@ impl fmt::Display for TunedTiling {
     }
 }
 
-/// VMEM that attention's Mosaic text asks for with tiles of these tokens, in bytes, closely: ring of key tiles, scores of all
-/// heads, masks, probabilities, results, windows of queries and results. [`TpuKind::vmem_budget`] bounds it.
+/// VMEM that attention's Mosaic text declares with tiles of these tokens, in bytes, or a little more: a ring of four key
+/// tiles, scores and probabilities of all heads, a mask, results and statistics, scaled queries, and two windows each of
+/// queries, results and row words. The compiler's temporaries come on top. [`TpuKind::vmem_budget`] bounds it.
 pub fn attention_vmem(spec: &AttentionSpec, q_tile: usize, kv_tile: usize) -> usize {
     let (heads, dim, element) = (spec.kv_heads(), spec.head_dim(), spec.dtype().size());
     let rows = q_tile * spec.group_size();
-    let ring = 8 * heads * kv_tile * dim * element;
-    let scores = rows * kv_tile * (4 * heads + 4 + 2 * element);
-    let results = heads * rows * dim * (4 + 6 * element);
-    ring + scores + results
+    // Arrays whose last dimension is a head's are padded to 128 lanes.
+    let padded = dim.next_multiple_of(128);
+    let ring = 4 * 2 * heads * kv_tile * padded * element;
+    let scores = rows * kv_tile * (heads * (4 + element) + 4);
+    let results = heads * rows * (4 * dim + 3 * 8 * 4);
+    let queries = heads * rows * 2 * dim * element;
+    let windows = 2 * rows * (2 * heads * padded * element + 8 * 4);
+    ring + scores + results + queries + windows
 }
 
 /// Block sizes of attention for a shape on a kind of TPU: those of the table's entry for the device, the class, the dtype
 /// and this shape, or else of the nearest one (see the source's `distance`), with the query tile turned so that as
-/// many rows lie on lanes, the key tile raised to a multiple of the page size, and both halved until they fit into VMEM.
+/// many rows lie on lanes, the key tile raised to a multiple of the page size, and both halved until [`attention_vmem`] fits
+/// the budget or they cannot be smaller.
 /// Without an entry they are [`Target::tiling`].
 ///
 /// # Errors
@@ -177,7 +183,7 @@ pub fn tuned_tiling(
     // Rows lie on 128 lanes.
     let least = (128 >> group.trailing_zeros().min(7)).max(8);
     let rows = entry.tiles.q_tile * entry.group();
-    let mut q_tile = (1 << (rows / group).max(1).ilog2()).clamp(least, 1024.max(least));
+    let mut q_tile = (1 << (rows / group).max(1).ilog2()).clamp(least, 1024);
     let mut kv_tile = entry.tiles.kv_tile.next_multiple_of(spec.page_size());
     while attention_vmem(spec, q_tile, kv_tile) > device.vmem_budget() {
         if q_tile > least {
