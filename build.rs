@@ -98,6 +98,7 @@ struct Declarations {
 }
 
 /// What a variant's Mosaic form is on a kind of TPU.
+#[cfg_attr(not(feature = "aot"), allow(dead_code))] // for embedding alone
 struct MosaicForm {
     variant: String,
     kind: TpuKind,

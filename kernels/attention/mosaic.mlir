@@ -38,6 +38,8 @@ Invariants.
 - A masked score is at most -1e30 plus a score while running maxima start at -1e20: its probability is exactly 0, also in rows
   that have seen nothing yet. A row that never sees a key has l = 0 and gives 0.
 - Behind a tile's key count a copy leaves anything, NaN included: keys and values there are replaced in the buffer.
+- A NaN or infinity in a live key or value reaches every row that computes its tile, hidden or not: 0 times it is NaN, and so
+  is a bias added to it. Keys whose scores are finite and below 1e29 reach only rows that see them.
 - A short full tile has at least {run_align} keys.
 #}
 {%- set R = q_tile * group %}
