@@ -175,10 +175,8 @@ fn registry() -> Result<()> {
             found.add(&at, &declared, shape(spec), &text)?;
         }
     }
-    let tiles = |t: Tiles| {
-        let Tiles { q_tile, kv_tile, own_tile } = t;
-        format!("Tiles {{ q_tile: {q_tile}, kv_tile: {kv_tile}, own_tile: {own_tile} }}")
-    };
+    // What Debug prints of it is Rust.
+    let tiles = |t: Tiles| format!("{t:?}");
     let Blocks { attention, attention_tpu, vocab_block } = *registry::BLOCKS;
     let text = format!(
         "pub(super) static BLOCKS: Blocks = Blocks {{ attention: {}, attention_tpu: {}, vocab_block: {vocab_block} }};\n\n\
@@ -365,11 +363,11 @@ mod tables {
         let mut list = String::new();
         for e in registry::TUNED.iter() {
             let TunedEntry { q_heads, kv_heads, head_dim, page_size, scaled_scores, .. } = e;
-            let Tiles { q_tile, kv_tile, own_tile } = e.tiles;
+            let tiles: Tiles = e.tiles;
             list += &format!(
                 "    TunedEntry {{ device: TpuKind::{:?}, class: WorkloadClass::{:?}, q_heads: {q_heads}, \
                  kv_heads: {kv_heads}, head_dim: {head_dim}, dtype: DType::{:?}, page_size: {page_size}, \
-                 tiles: Tiles {{ q_tile: {q_tile}, kv_tile: {kv_tile}, own_tile: {own_tile} }}, \
+                 tiles: {tiles:?}, \
                  scaled_scores: {scaled_scores} }},\n",
                 e.device, e.class, e.dtype
             );

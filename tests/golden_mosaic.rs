@@ -15,7 +15,7 @@ use std::convert::Infallible;
 use common::{Element, Tensors};
 use engine::{LlamaConfig, ModelFile};
 use half::bf16;
-use mosaic::{Bits, KvWriteCase, LabelCase, MosaicAttention, mosaic_tiling};
+use mosaic::{Bits, KvWriteCase, LabelCase, MosaicAttention, row_block_tiling};
 use ndarray::{Array1, Array2, Array3, Array5, ArrayView2, Axis, s};
 use serde_json::Value;
 use tpu_rpa::emulator::{Emulator, RunOptions};
@@ -38,6 +38,8 @@ struct Layer {
 struct Emulated<E> {
     config: LlamaConfig,
     spec: AttentionSpec,
+    /// Of a query tile.
+    row_blocks: usize,
     layers: Vec<Layer>,
     final_norm: Array1<f32>,
     pages: Vec<Array5<E>>,
@@ -53,7 +55,7 @@ fn stored<E: Element>(x: f32) -> f32 {
 }
 
 impl<E: Bits> Emulated<E> {
-    fn load() -> Self {
+    fn load(row_blocks: usize) -> Self {
         let mut file = ModelFile::open(&engine::model_path()).unwrap_or_else(|e| panic!("{e}"));
         let config = LlamaConfig::read(&file).unwrap();
         let c = config.clone();
@@ -102,6 +104,7 @@ impl<E: Bits> Emulated<E> {
                 labels: LabelSet::Shared(1),
             },
             config,
+            row_blocks,
             runs: [0; 3],
         }
     }
@@ -197,8 +200,8 @@ impl<E: Bits> ForwardPass for Emulated<E> {
             max_labels: 32,
             page_size: PAGE_SIZE,
             pool_pages: POOL_PAGES,
-            // Query tiles of 128 rows a head; a query of a few tokens is cut after 16.
-            tiling: mosaic_tiling(&self.spec, 16, 16),
+            // Row blocks of 128 rows a head; a query of a few tokens is cut after 16.
+            tiling: row_block_tiling(&self.spec, 16, 16, self.row_blocks),
         }
     }
 
@@ -245,10 +248,10 @@ fn golden(id: &str) -> (ScoreRequest, Vec<Vec<f64>>) {
     (score, serde_json::from_value(request["expected"]["logprobs"].clone()).unwrap())
 }
 
-/// Scores a request; `budget` cuts it into passes. Returns the greatest difference, and the runs of each kernel.
-fn score<E: Bits>(id: &str, budget: Option<usize>) -> (f64, [usize; 3]) {
+/// Scores a request with query tiles of so many row blocks; `budget` cuts it into passes. Returns the greatest difference, and the runs of each kernel.
+fn score<E: Bits>(id: &str, row_blocks: usize, budget: Option<usize>) -> (f64, [usize; 3]) {
     let (request, expected) = golden(id);
-    let mut scorer = Scorer::new(Emulated::<E>::load()).unwrap();
+    let mut scorer = Scorer::new(Emulated::<E>::load(row_blocks)).unwrap();
     if let Some(budget) = budget {
         scorer.set_token_budget(budget);
     }
@@ -262,7 +265,7 @@ fn score<E: Bits>(id: &str, budget: Option<usize>) -> (f64, [usize; 3]) {
 
 #[test]
 fn f32_scores_are_those_of_the_reference() {
-    let (difference, runs) = score::<f32>("a13", None);
+    let (difference, runs) = score::<f32>("a13", 1, None);
     assert!(difference <= 5e-4, "log-probs differ by {difference:.1e}");
     assert_eq!(runs, [30, 0, 1]);
 }
@@ -270,14 +273,18 @@ fn f32_scores_are_those_of_the_reference() {
 /// The query is written to pages by one pass and read from there by the next.
 #[test]
 fn f32_scores_through_pages_are_those_of_the_reference() {
-    let (difference, [attention, writes, labels]) = score::<f32>("a06", Some(8));
-    assert!(difference <= 5e-4, "log-probs differ by {difference:.1e}");
-    assert!(attention >= 60 && writes >= 30 && labels >= 2, "several passes");
+    for row_blocks in [1, 2] {
+        let (difference, [attention, writes, labels]) = score::<f32>("a06", row_blocks, Some(8));
+        assert!(difference <= 5e-4, "log-probs differ by {difference:.1e}");
+        assert!(attention >= 60 && writes >= 30 && labels >= 2, "several passes");
+    }
 }
 
 /// As in `tests/golden.rs`, bf16 may be up to 0.30 away.
 #[test]
 fn bf16_scores_are_near_the_reference() {
-    let (difference, _) = score::<bf16>("a13", Some(14));
-    assert!(difference <= 0.30, "log-probs differ by {difference:.1e}");
+    for row_blocks in [1, 2] {
+        let (difference, _) = score::<bf16>("a13", row_blocks, Some(14));
+        assert!(difference <= 0.30, "log-probs differ by {difference:.1e}");
+    }
 }

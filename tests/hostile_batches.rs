@@ -176,6 +176,10 @@ fn every_hostile_limit_gives_its_error() {
     assert_eq!(tiling(64, usize::MAX - 15, 32, 16), ("kv_tile", usize::MAX - 15));
 
     let good = Tiling::new(64, 64, 32, 16).unwrap();
+    let blocks = |q, tokens| field(Tiling::new(q, 64, 32, 16).unwrap().with_row_block(tokens).map(drop));
+    for (q, tokens) in [(64, 0), (64, 4), (64, 24), (64, 128), (256, 8), (64, usize::MAX)] {
+        assert_eq!(blocks(q, tokens), ("row_block", tokens));
+    }
     let planner = |page_size, pool| field(Planner::new(page_size, pool, good).map(drop));
     assert_eq!(planner(0, 8), ("page_size", 0));
     assert_eq!(planner(128, 8), ("page_size", 128));
@@ -215,6 +219,72 @@ fn every_hostile_slot_list_gives_its_error() {
     assert_eq!(slots.slots()[..10], good);
     assert!(slots.slots()[10..].iter().all(|&slot| slot == -1));
     assert_eq!(slots.slots().len(), plan.bucket().tokens);
+}
+
+/// Only a planner with gaps takes them, and it takes nothing else that is wrong.
+#[test]
+fn gaps_are_padding() {
+    use BatchError::*;
+    let one = |at: &'static [i32]| Group { cu_seg_lens: at, ..Group::default() };
+    let gapped = [one(&[2, 5]), one(&[5, 5]), one(&[9, 10])];
+    assert_eq!(planner().plan(12, &gapped), Err(GroupStart { group: 0, found: 2, expected: 0 }));
+    let mut planner = planner().with_gaps();
+    for (at, error) in [
+        (&[4, 6], GroupOverlap { group: 1, found: 4, least: 5 }),
+        (&[-1, 6], GroupOverlap { group: 1, found: -1, least: 5 }),
+        (&[i32::MIN, 6], GroupOverlap { group: 1, found: i32::MIN, least: 5 }),
+        (&[8, 7], DecreasingOffsets { group: 1, at: 1, before: 8, found: 7 }),
+        (&[8, 13], OffsetBeyondTotal { group: 1, found: 13, total_tokens: 12 }),
+    ] {
+        assert_eq!(planner.plan(12, &[gapped[0], one(at)]), Err(error));
+    }
+    let plan = planner.plan(12, &gapped).unwrap();
+    assert_eq!(plan.positions()[..12], [0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0]);
+    let mut slots = [-1; 12];
+    slots[3] = 7;
+    assert!(KvSlots::new(&planner, &plan, &slots).is_ok());
+    for at in [0, 1, 5, 8, 10, 11] {
+        slots[at] = 8;
+        assert_eq!(KvSlots::new(&planner, &plan, &slots), Err(WriteOfPadding { at, slot: 8 }));
+        slots[at] = -1;
+    }
+}
+
+/// Padding goes where it saves visits to long prefixes, and never beyond the bucket.
+#[test]
+fn starts_keep_groups_with_long_prefixes_in_one_row_block() {
+    let tiling = Tiling::new(64, 64, 32, PAGE_SIZE).unwrap().with_row_block(16).unwrap();
+    let stats = |groups: &[(usize, usize)]| {
+        let (starts, tokens) = tiling.starts(groups);
+        let offsets: Vec<_> =
+            groups.iter().zip(&starts).map(|(&(new, _), &at)| [at as i32, (at + new) as i32]).collect();
+        let pages: Vec<i32> = (0..64).collect();
+        let groups: Vec<_> = groups
+            .iter()
+            .zip(&offsets)
+            .map(|(&(_, prefix), at)| Group {
+                prefix_len: prefix as i32,
+                pages: &pages,
+                cu_seg_lens: at,
+                lead: false,
+            })
+            .collect();
+        let plan = Planner::new(PAGE_SIZE, 64, tiling).unwrap().with_gaps().plan(tokens, &groups).unwrap();
+        (starts, plan.bucket().tokens, plan.stats().full_tiles + plan.stats().edge_tiles)
+    };
+    // 16 visits of the prefix instead of 32, and a slot tile each.
+    assert_eq!(stats(&[(10, 0), (10, 1024)]), (vec![0, 16], 64, 18));
+    // Nothing to save, nowhere to go, or too long for a block.
+    assert_eq!(stats(&[(10, 0), (10, 0)]).0, [0, 10]);
+    assert_eq!(stats(&[(60, 0), (8, 1024), (56, 0), (4, 512)]).0, [0, 60, 68, 124]);
+    assert_eq!(stats(&[(61, 0), (3, 1024)]).0, [0, 61]);
+    assert_eq!(stats(&[(10, 0), (20, 1024)]).0, [0, 10]);
+    assert_eq!(stats(&[(10, 0), (10, 1024), (42, 0)]), (vec![0, 10, 20], 64, 37));
+    // Whatever a planner will say to them.
+    let (most, limit) = (usize::MAX, Planner::MAX_TOKENS);
+    assert_eq!(tiling.starts(&[]), (vec![], 0));
+    assert_eq!(tiling.starts(&[(10, most), (most, most), (1, 0)]), (vec![0, 10, most], most));
+    assert_eq!(tiling.starts(&[(limit, 0), (10, 1024)]).1, limit + 10);
 }
 
 #[test]

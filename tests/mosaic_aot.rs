@@ -83,15 +83,19 @@ fn libtpu_accepts_the_kv_write_for_every_generation() {
 #[test]
 fn libtpu_accepts_the_attention_kernel_for_every_generation() {
     let shapes = [
-        ("qwen3-0.6b", 16, 8, 128, DType::Bf16, (128, 256, 128)),
-        ("smollm2", 9, 3, 64, DType::Bf16, (128, 256, 128)),
-        ("gemma-like", 4, 1, 256, DType::Bf16, (128, 256, 64)),
-        ("f32", 4, 2, 128, DType::F32, (64, 128, 64)),
+        ("qwen3-0.6b", 16, 8, 128, DType::Bf16, (128, 256, 128, 128)),
+        ("smollm2", 9, 3, 64, DType::Bf16, (128, 256, 128, 128)),
+        ("gemma-like", 4, 1, 256, DType::Bf16, (128, 256, 64, 128)),
+        ("f32", 4, 2, 128, DType::F32, (64, 128, 64, 64)),
+        ("qwen3-0.6b, row blocks", 16, 8, 128, DType::Bf16, (256, 256, 128, 64)),
+        ("smollm2, row blocks", 9, 3, 64, DType::Bf16, (256, 256, 128, 128)),
+        ("gemma-like, row blocks", 4, 1, 256, DType::Bf16, (128, 256, 64, 32)),
+        ("f32, row blocks", 4, 2, 128, DType::F32, (128, 128, 64, 64)),
     ];
-    let functions = shapes.map(|(name, q_heads, kv_heads, head_dim, dtype, (q, kv, own))| {
+    let functions = shapes.map(|(name, q_heads, kv_heads, head_dim, dtype, (q, kv, own, block))| {
         let spec =
             AttentionSpec::builder(q_heads, kv_heads, head_dim).page_size(128).dtype(dtype).build().unwrap();
-        let tiling = Tiling::new(q, kv, own, 128).unwrap().with_aligned_runs();
+        let tiling = Tiling::new(q, kv, own, 128).unwrap().with_row_block(block).unwrap();
         let group = Group { prefix_len: 300, pages: &[3, 1, 2], cu_seg_lens: &[0, 40, 60, 500], lead: true };
         let plan = Planner::new(128, 8, tiling).unwrap().plan(500, &[group]).unwrap();
         (name, kernels::attention_tpu("attention", &spec, &tiling, &plan.bucket(), 8).unwrap())

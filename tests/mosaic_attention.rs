@@ -7,11 +7,11 @@ mod common;
 mod mosaic;
 
 use common::{
-    Batch, Element, Errors, GroupShape, QueryIn, Random, Scene, Tensors, batches, bits, cases, property,
-    specs,
+    Batch, Element, Errors, GroupShape, QueryIn, Random, Scene, Tensors, batches_with_gaps, bits, cases,
+    property, specs,
 };
 use half::bf16;
-use mosaic::{MosaicAttention, mosaic_plan, mosaic_tiling};
+use mosaic::{MosaicAttention, mosaic_plan, q_tile, row_block_tiling};
 use proptest::prelude::*;
 use tpu_rpa::batch::Tiling;
 use tpu_rpa::emulator::{self, DmaPolicy, Emulator, GridOrder, ReductionOrder, RunOptions};
@@ -60,7 +60,7 @@ fn errors<E: Element + emulator::Element>(
 }
 
 /// A tiling with little tiles, and how a run is ordered.
-fn runs(page_size: usize) -> impl Strategy<Value = (usize, usize, RunOptions, u64)> {
+fn runs(page_size: usize) -> impl Strategy<Value = ((usize, usize, usize), RunOptions, u64)> {
     let options = (0..3usize, 0..3usize, any::<bool>(), any::<u64>()).prop_map(|(dma, grid, tree, seed)| {
         RunOptions::default()
             .dma([DmaPolicy::Eager, DmaPolicy::OnWait, DmaPolicy::Random][dma])
@@ -68,10 +68,13 @@ fn runs(page_size: usize) -> impl Strategy<Value = (usize, usize, RunOptions, u6
             .sums(if tree { ReductionOrder::BalancedTree } else { ReductionOrder::Sequential })
             .seed(seed)
     });
-    (0..=1usize, 4..=7u32, options, any::<u64>()).prop_map(move |(more, own, options, seed)| {
-        let own_tile = 1usize << own;
-        (own_tile.next_multiple_of(page_size) + more * page_size, own_tile, options, seed)
-    })
+    let tiles = (0..=1usize, 4..=7u32, prop::sample::select(vec![1, 1, 2, 4])).prop_map(
+        move |(more, own, blocks)| {
+            let own_tile = 1usize << own;
+            (own_tile.next_multiple_of(page_size) + more * page_size, own_tile, blocks)
+        },
+    );
+    (tiles, options, any::<u64>())
 }
 
 /// Random specs, tilings, batches, orders of DMA, grid and summation; NaN in every byte that no row may see.
@@ -80,11 +83,11 @@ fn agrees_with_the_f64_reference() {
     let strategy = || {
         specs().prop_flat_map(|spec| {
             let page_size = spec.page_size();
-            (Just(spec), batches(page_size), runs(page_size))
+            (Just(spec), batches_with_gaps(page_size), runs(page_size))
         })
     };
-    property(cases(800), 30, strategy, |(spec, batch, (kv_tile, own_tile, options, seed))| {
-        let tiling = mosaic_tiling(&spec, kv_tile, own_tile);
+    property(cases(800), 30, strategy, |(spec, batch, ((kv_tile, own_tile, blocks), options, seed))| {
+        let tiling = row_block_tiling(&spec, kv_tile, own_tile, blocks);
         agrees(&spec, tiling, &batch, &options, seed).map_err(TestCaseError::fail)
     });
 }
@@ -96,7 +99,7 @@ fn agrees_on_five_hundred_items() {
         let items = prop::collection::vec(prop_oneof![4 => 1..=3usize, 1 => 0..=8usize], 500);
         (items, 0..=70usize, any::<bool>(), prop::option::of(1..=80u32), any::<bool>(), runs(16))
     };
-    let check = |(items, query, in_pages, window, f32, (kv_tile, own_tile, options, seed)): (
+    let check = |(items, query, in_pages, window, f32, ((kv_tile, own_tile, blocks), options, seed)): (
         Vec<usize>,
         _,
         _,
@@ -116,7 +119,7 @@ fn agrees_on_five_hundred_items() {
             GroupShape { prefix_len: 0, lead: true, segments: [&[query], &items[..]].concat() }
         };
         let batch = Batch::new(16, &[shape], seed);
-        agrees(&spec, mosaic_tiling(&spec, kv_tile, own_tile), &batch, &options, seed)
+        agrees(&spec, row_block_tiling(&spec, kv_tile, own_tile, blocks), &batch, &options, seed)
             .map_err(TestCaseError::fail)
     };
     property(cases(800).div_ceil(40), 5, strategy, check);
@@ -141,7 +144,8 @@ fn two_terms_of_a_query_are_as_exact_as_scaled_scores() {
             let (found, _) = kernel.run(&RunOptions::default());
             Errors::new(&spec, &batch, &tensors, &found, Rounding::Bf16Operands).kernel
         };
-        let tiling = mosaic_tiling(&spec, 128, 64);
+        // Rows on two registers' lanes: with fewer, two heads of 128 share a product and scores are scaled.
+        let tiling = Tiling::new(2 * q_tile(&spec), 128, 64, 16).unwrap().with_aligned_runs();
         let terms = error(tiling, str::to_owned);
         let scaled = error(tiling.with_scaled_scores(), str::to_owned);
         // Nothing left for the second term.
@@ -159,9 +163,15 @@ fn two_terms_of_a_query_are_as_exact_as_scaled_scores() {
 /// an item's rows keep their bits.
 #[test]
 fn an_item_keeps_its_bits_in_any_company() {
-    let spec = AttentionSpec::builder(4, 2, 64).page_size(16).dtype(DType::Bf16).build().unwrap();
-    let tiling = Tiling::new(64, 128, 64, 16).unwrap().with_aligned_runs();
-    let scene = Scene { spec, query: 150, seed: 3 };
+    // One block a query tile; and several, which take two heads of 128 at once, with tiles of pages and runs that are short.
+    for (head_dim, q_tile, row_block) in [(64, 64, 64), (128, 128, 64)] {
+        let spec = AttentionSpec::builder(4, 2, head_dim).page_size(16).dtype(DType::Bf16).build().unwrap();
+        let tiling = Tiling::new(q_tile, 128, 64, 16).unwrap().with_row_block(row_block).unwrap();
+        keeps_bits(&Scene { spec, query: 150, seed: 3 }, tiling);
+    }
+}
+
+fn keeps_bits(scene: &Scene, tiling: Tiling) {
     let run = |items: &[(u64, usize)], query: QueryIn, sums: ReductionOrder| {
         let batch = scene.batch(items, query);
         let plan = mosaic_plan(&scene.spec, tiling, &batch);

@@ -14,7 +14,7 @@ mod tpu_function;
 use common::{Batch, Errors, GroupShape, Tensors};
 use device::{DeviceElement, client};
 use half::bf16;
-use mosaic::{Bits, KvWriteCase, LabelCase, mosaic_plan, mosaic_tiling};
+use mosaic::{Bits, KvWriteCase, LabelCase, mosaic_plan, row_block_tiling};
 use ndarray::{Array, Array2, Array3, ArrayView, Dimension};
 use tpu_function::TpuFunction;
 use tpu_rpa::batch::Tiling;
@@ -48,8 +48,9 @@ fn attention_agrees<E: DeviceElement + emulator::Element>(
     batch: &Batch,
     rounding: Rounding,
     luck: f64,
+    row_blocks: usize,
 ) {
-    let tiling = mosaic_tiling(spec, 128, 64);
+    let tiling = row_block_tiling(spec, 128, 64, row_blocks);
     let plan = mosaic_plan(spec, tiling, batch);
     let tensors = Tensors::<E>::random(spec, batch, plan.bucket().tokens, 9);
     let pool_pages = batch.pool_pages.max(1);
@@ -107,10 +108,13 @@ fn attention() {
         for dtype in [DType::F32, DType::Bf16] {
             let spec = builder.clone().dtype(dtype).build().unwrap();
             let batch = Batch::new(spec.page_size(), &shapes, 4);
-            if dtype == DType::F32 {
-                attention_agrees::<f32>(&spec, &batch, Rounding::F32, 1e-6 * common::score_size(&spec));
-            } else {
-                attention_agrees::<bf16>(&spec, &batch, Rounding::Bf16Operands, 1.0 / 256.0);
+            for row_blocks in [1, 2] {
+                if dtype == DType::F32 {
+                    let luck = 1e-6 * common::score_size(&spec);
+                    attention_agrees::<f32>(&spec, &batch, Rounding::F32, luck, row_blocks);
+                } else {
+                    attention_agrees::<bf16>(&spec, &batch, Rounding::Bf16Operands, 1.0 / 256.0, row_blocks);
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::HashSet;
 
-use common::{Batch, GroupShape, Random, batches, page_sizes, tilings_of_both_kinds, windows};
+use common::{Batch, GroupShape, Random, batches_with_gaps, page_sizes, tilings_of_all_kinds, windows};
 use proptest::prelude::*;
 use tpu_rpa::batch::{Group, Plan, Planner, TileSource, Tiling, layout};
 use tpu_rpa::mask::{self, Key, Query};
@@ -82,6 +82,7 @@ struct DecodedTile {
     whole: std::ops::Range<usize>,
     position: i64,
     first_row: usize,
+    row_block: usize,
     full: bool,
     key_base: i64,
 }
@@ -109,11 +110,22 @@ impl Decoded<'_> {
                     whole: w[layout::TILE_WHOLE_LO] as usize..w[layout::TILE_WHOLE_HI] as usize,
                     position: if slots { 0 } else { i64::from(w[layout::TILE_POSITION]) },
                     first_row: if slots { w[layout::TILE_FIRST_ROW] as usize } else { 0 },
+                    row_block: self.step(i as usize).map_or(0, |(block, ..)| block),
                     full: w[layout::TILE_FULL] == 1,
                     key_base: i64::from(w[layout::TILE_KEY_BASE]),
                 }
             })
             .collect()
+    }
+
+    /// Row block, whether a copy begins, and the copy of a table entry; `None` where query tiles are one block.
+    fn step(&self, entry: usize) -> Option<(usize, bool, usize)> {
+        (self.tiling.row_block() < self.tiling.q_tile()).then(|| {
+            let word = self.meta[self.header(layout::STEPS) + entry];
+            let block = word & (layout::STEP_FRESH - 1);
+            let copy = word >> layout::STEP_COPY_SHIFT;
+            (block as usize, word & layout::STEP_FRESH != 0, copy as usize)
+        })
     }
 
     /// Size of a tile, existing keys or not.
@@ -141,7 +153,11 @@ impl Decoded<'_> {
 
     /// Visibility as of an edge tile, whether or not the tile says that no mask is needed.
     fn sees_masked(&self, row: usize, tile: &DecodedTile, j: usize) -> bool {
-        let in_tile = row % self.tiling.q_tile();
+        let row_block = self.tiling.row_block();
+        let in_tile = row % row_block;
+        if row % self.tiling.q_tile() / row_block != tile.row_block {
+            return false;
+        }
         let computed = tile.kind != layout::KIND_SLOTS
             || (tile.first_row..tile.first_row + self.tiling.slot_rows()).contains(&in_tile);
         let whole = tile.whole.contains(&in_tile)
@@ -169,7 +185,8 @@ impl Decoded<'_> {
 }
 
 fn planner(batch: &Batch, tiling: Tiling, window: Option<u32>) -> Planner {
-    Planner::new(batch.page_size, batch.pool_pages, tiling).unwrap().with_sliding_window(window)
+    let planner = Planner::new(batch.page_size, batch.pool_pages, tiling).unwrap().with_gaps();
+    planner.with_sliding_window(window)
 }
 
 fn decode<'a>(plan: &'a Plan, batch: &Batch, window: Option<u32>) -> Decoded<'a> {
@@ -183,7 +200,8 @@ fn decode<'a>(plan: &'a Plan, batch: &Batch, window: Option<u32>) -> Decoded<'a>
 }
 
 fn cases() -> impl Strategy<Value = (Batch, Tiling, Option<u32>)> {
-    page_sizes().prop_flat_map(|page_size| (batches(page_size), tilings_of_both_kinds(page_size), windows()))
+    page_sizes()
+        .prop_flat_map(|page_size| (batches_with_gaps(page_size), tilings_of_all_kinds(page_size), windows()))
 }
 
 proptest! {
@@ -289,7 +307,8 @@ proptest! {
                 let all_seen = real.all(|row| {
                     (0..needed).all(|j| decoded.sees_masked(row, tile, j))
                 });
-                prop_assert_eq!(tile.full, all_seen, "a tile of query tile {}", q_tile);
+                let one_block = plan.tiling().row_block() == q;
+                prop_assert_eq!(tile.full, all_seen && one_block, "a tile of query tile {}", q_tile);
             }
         }
     }
@@ -318,7 +337,7 @@ proptest! {
                 prop_assert_eq!((kind, tile.start, tile.keys), (word.kind, word.start, word.keys));
                 prop_assert_eq!(tile.whole_rows, (word.whole.start, word.whole.end));
                 prop_assert_eq!((tile.position as i64, tile.first_row), (word.position, word.first_row));
-                prop_assert_eq!(tile.full, word.full);
+                prop_assert_eq!((tile.full, tile.row_block), (word.full, word.row_block));
                 if tile.full { full += 1 } else { edge += 1 }
                 let real = q_tile * q..((q_tile + 1) * q).min(batch.total_tokens);
                 let used = real.clone().any(|row| (0..tile.keys).any(|j| decoded.sees(row, word, j)));
@@ -326,6 +345,36 @@ proptest! {
             }
         }
         prop_assert_eq!((full, edge), (plan.stats().full_tiles, plan.stats().edge_tiles));
+    }
+
+    /// Row blocks of one key tile lie behind one another and share a copy; every copy is listed with its first entry.
+    #[test]
+    fn row_blocks_share_copies((batch, tiling, window) in cases()) {
+        let plan = planner(&batch, tiling, window).plan(batch.total_tokens, &batch.groups()).unwrap();
+        let decoded = decode(&plan, &batch, window);
+        let tiles: Vec<_> = (0..plan.stats().q_tiles).map(|t| decoded.tiles(t)).collect();
+        let mut copies = Vec::new();
+        let (mut entry, mut before) = (0, None);
+        for tiles in &tiles {
+            let kept: HashSet<_> = tiles.iter().map(|t| (t.kind, t.start)).collect();
+            let changes = tiles.windows(2).filter(|w| (w[0].kind, w[0].start) != (w[1].kind, w[1].start));
+            if plan.tiling().row_block() < plan.tiling().q_tile() {
+                prop_assert_eq!(kept.len(), tiles.len().min(1) + changes.count(), "a tile is copied twice");
+            }
+            for tile in tiles {
+                let Some((_, fresh, copy)) = decoded.step(entry) else { return Ok(()) };
+                prop_assert_eq!(fresh, before != Some((tile.kind, tile.start)));
+                if fresh {
+                    copies.push(entry as i32);
+                }
+                prop_assert_eq!(copy + 1, copies.len());
+                before = Some((tile.kind, tile.start));
+                entry += 1;
+            }
+        }
+        let at = decoded.header(layout::COPIES);
+        prop_assert_eq!(plan.meta()[at - 1] as usize, copies.len());
+        prop_assert_eq!(&plan.meta()[at..at + copies.len()], &copies[..]);
     }
 
     /// A planner keeps nothing of a batch: the same batch gives the same plan after any other.

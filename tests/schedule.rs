@@ -166,12 +166,15 @@ fn a_large_matmul_books_exactly_its_multiplies() {
 fn planner_emulator_and_replay_visit_the_same_tiles() {
     let Some(compiler) = compiler() else { return };
     let spec = AttentionSpec::builder(2, 1, 128).page_size(16).dtype(DType::Bf16).build().unwrap();
-    let tiling = Tiling::new(64, 128, 64, 16).unwrap().with_aligned_runs();
+    let blocks = Tiling::new(256, 128, 64, 16).unwrap().with_row_block(64).unwrap();
+    let tilings = [blocks, Tiling::new(64, 128, 64, 16).unwrap().with_aligned_runs()];
     let pool_pages = 40;
     let mut random = Random::new(4);
     let mut programs = std::collections::HashMap::new();
     let (mut batches, mut tiles) = (0, 0);
-    for seed in 0..200 {
+    for seed in 0..250 {
+        // 200 of them in query tiles of one block, 50 in several.
+        let tiling = tilings[usize::from(seed % 5 > 0)];
         let mut left = 257 + random.below(128);
         let mut shapes = Vec::new();
         while left > 0 {

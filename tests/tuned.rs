@@ -34,7 +34,10 @@ fn entries() -> Vec<(TpuKind, WorkloadClass, AttentionSpec, Tiling)> {
             let [q, kv, dim] = ["q_heads", "kv_heads", "head_dim"].map(|f| number(entry, f));
             let [q_tile, kv_tile, own_tile] =
                 ["q_tile", "kv_tile", "own_tile"].map(|f| number(&entry["tiles"], f));
-            let mut tiling = Tiling::new(q_tile, kv_tile, own_tile, page_size).unwrap().with_aligned_runs();
+            let row_block =
+                entry["tiles"].get("row_block").map_or(q_tile, |b| b.as_integer().unwrap() as usize);
+            let tiling = Tiling::new(q_tile, kv_tile, own_tile, page_size).unwrap();
+            let mut tiling = tiling.with_row_block(row_block).unwrap();
             if entry["scaled_scores"].as_bool().unwrap() {
                 tiling = tiling.with_scaled_scores();
             }
@@ -92,8 +95,7 @@ fn what_is_chosen_fits_into_vmem() {
                 let text =
                     kernels::attention_mosaic("a", &spec, &plan.tiling(), &plan.bucket(), batch.pool_pages);
                 let memory = Emulator::new(&text.unwrap()).unwrap().memory();
-                let estimate =
-                    kernels::attention_vmem(&spec, plan.tiling().q_tile(), plan.tiling().kv_tile());
+                let estimate = kernels::attention_vmem(&spec, &plan.tiling());
                 let over = estimate as f64 / memory.vmem() as f64;
                 assert!((1.0..1.15).contains(&over), "{q}/{kv}x{dim}: {estimate} of {} bytes", memory.vmem());
                 memory

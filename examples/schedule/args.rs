@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
+use tpu_rpa::batch::Tiling;
 use tpu_rpa::schedule::DeviceKind;
 
 use crate::workload::Workload;
@@ -228,17 +229,26 @@ impl fmt::Display for Heads {
     }
 }
 
-/// Tile sizes in tokens.
+/// Tile sizes in tokens: query, key, slot tiles, and row blocks of a query tile where it has several.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tiles {
     pub(crate) q: usize,
     pub(crate) kv: usize,
     pub(crate) own: usize,
+    pub(crate) block: Option<usize>,
+}
+
+impl Tiles {
+    pub(crate) fn of(tiling: &Tiling) -> Self {
+        let block = Some(tiling.row_block()).filter(|&block| block != tiling.q_tile());
+        Tiles { q: tiling.q_tile(), kv: tiling.kv_tile(), own: tiling.own_tile(), block }
+    }
 }
 
 impl fmt::Display for Tiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.q, self.kv, self.own)
+        write!(f, "{}/{}/{}", self.q, self.kv, self.own)?;
+        self.block.map_or(Ok(()), |block| write!(f, "/{block}"))
     }
 }
 
@@ -246,8 +256,12 @@ impl FromStr for Tiles {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Self, String> {
-        let [q, kv, own] = numbers(s, ['/', '/'])?;
-        Ok(Tiles { q, kv, own })
+        let (sizes, block) = match s.match_indices('/').nth(2) {
+            Some((at, _)) => (&s[..at], Some(s[at + 1..].parse().map_err(|_| "must end in a whole number")?)),
+            None => (s, None),
+        };
+        let [q, kv, own] = numbers(sizes, ['/', '/'])?;
+        Ok(Tiles { q, kv, own, block })
     }
 }
 

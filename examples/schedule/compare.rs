@@ -33,10 +33,7 @@ pub(crate) fn run(args: &Compare) -> anyhow::Result<()> {
     for workload in &args.run.shape.workload {
         let case = workload.case(&args.run.shape)?;
         let kernel = case.kernel;
-        let tiles = case.plan.map_or_else(String::new, |plan| {
-            let tiling = plan.tiling();
-            Tiles { q: tiling.q_tile(), kv: tiling.kv_tile(), own: tiling.own_tile() }.to_string()
-        });
+        let tiles = case.plan.map_or_else(String::new, |plan| Tiles::of(&plan.tiling()).to_string());
         let ours = replay(&compiler, &kernel, device, &args.run.source, args.run.latency)?;
         let mut best: Option<(f64, Blocks)> = None;
         for blocks in candidates(*workload, args) {

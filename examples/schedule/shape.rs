@@ -24,7 +24,10 @@ impl Shape {
         let Some(tiles) = self.tiles else {
             return Ok(tuned_tiling(self.kind()?, &self.attention()?, class)?.tiling());
         };
-        let tiling = Tiling::new(tiles.q, tiles.kv, tiles.own, self.page_size)?.with_aligned_runs();
+        let mut tiling = Tiling::new(tiles.q, tiles.kv, tiles.own, self.page_size)?.with_aligned_runs();
+        if let Some(block) = tiles.block {
+            tiling = tiling.with_row_block(block)?;
+        }
         // v5e's matrix units contract 128 elements: two terms of a query would cost twice.
         let scaled = self.scaled_scores.unwrap_or(self.device == DeviceKind::V5e);
         Ok(if scaled { tiling.with_scaled_scores() } else { tiling })

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
-use tpu_rpa::batch::TileSource;
+use tpu_rpa::batch::{Plan, TileSource};
 use tpu_rpa::kernels::attention_vmem;
 use tpu_rpa::schedule::{Compiler, DeviceKind};
 
@@ -71,6 +71,8 @@ struct Chosen {
     q_tile: usize,
     kv_tile: usize,
     own_tile: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    row_block: Option<usize>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -84,6 +86,12 @@ struct Candidate {
     cycles: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     vmem: Option<u64>,
+}
+
+impl From<Chosen> for Tiles {
+    fn from(tiles: Chosen) -> Self {
+        Tiles { q: tiles.q_tile, kv: tiles.kv_tile, own: tiles.own_tile, block: tiles.row_block }
+    }
 }
 
 pub(crate) fn run(args: &Tune) -> anyhow::Result<()> {
@@ -102,11 +110,8 @@ pub(crate) fn run(args: &Tune) -> anyhow::Result<()> {
         for (class, workload, heads) in cases(device) {
             let entry = tune(&compiler, &args.source.cache, device, class, workload, heads)
                 .with_context(|| format!("{class} {}/{}x{}", heads.q, heads.kv, heads.dim))?;
-            let Chosen { q_tile, kv_tile, own_tile } = entry.tiles;
-            println!(
-                "{device} {class} {}/{}x{}: {q_tile}/{kv_tile}/{own_tile}",
-                heads.q, heads.kv, heads.dim
-            );
+            let tiles = Tiles::from(entry.tiles);
+            println!("{device} {class} {}/{}x{}: {tiles}", heads.q, heads.kv, heads.dim);
             table.entry.push(entry);
         }
         std::fs::write(&path, format!("{HEAD}\n{}", toml::to_string(&table)?)).with_context(at)?;
@@ -137,57 +142,75 @@ fn shape(
     })
 }
 
-/// The tile sizes that are worth compiling, by a static model of the plan: matrix work, more of it where few rows
-/// lie on lanes or where tiles are large, and a fixed cost a tile; or copies, if they take longer. None that VMEM cannot
-/// hold.
+/// The tile sizes that are worth compiling, by [`modelled`]; none that VMEM cannot hold.
 fn candidates(device: DeviceKind, workload: Workload, heads: Heads) -> anyhow::Result<Vec<Candidate>> {
-    const TILE_SLOTS: f64 = 400.0;
     let group = heads.q / heads.kv;
-    let mut modelled = Vec::new();
+    // Row blocks are worth it where they are small: of as many rows as lie on the lanes of a register.
+    let small = Some(128 / group).filter(|small| small * group == 128);
+    let mut found = Vec::new();
     for q in [64, 128, 256, 512] {
-        let rows = q * group;
-        if !rows.is_multiple_of(128) || rows > 1024 {
-            continue;
-        }
-        for kv in [256, 512, 1024] {
-            for own in if workload == Workload::W1 { &[128, 256][..] } else { &[128] } {
-                let candidate = Candidate {
-                    tiles: Tiles { q, kv, own: *own }.to_string(),
-                    page_size: PAGE_SIZE,
-                    scaled_scores: device == DeviceKind::V5e,
-                    cycles: None,
-                    vmem: None,
-                };
-                let shape = shape(device, workload, heads, &candidate)?;
-                if attention_vmem(&shape.attention()?, q, kv) > shape.kind()?.vmem_budget() {
-                    continue;
-                }
-                let plan = workload.plan(&shape)?;
-                let (mut keys, mut tiles) = (0.0, 0.0);
-                for t in 0..plan.stats().q_tiles {
-                    for tile in plan.tiles(t) {
-                        keys += (if tile.source == TileSource::Slots { *own } else { kv }) as f64;
-                        tiles += 1.0;
+        for block in [None].into_iter().chain(small.filter(|&small| small < q).map(Some)) {
+            let rows = block.unwrap_or(q) * group;
+            if !rows.is_multiple_of(128) || rows > 1024 {
+                continue;
+            }
+            for kv in [256, 512, 1024] {
+                for own in if workload == Workload::W1 { &[128, 256][..] } else { &[128] } {
+                    let candidate = Candidate {
+                        tiles: Tiles { q, kv, own: *own, block }.to_string(),
+                        page_size: PAGE_SIZE,
+                        scaled_scores: device == DeviceKind::V5e,
+                        cycles: None,
+                        vmem: None,
+                    };
+                    let shape = shape(device, workload, heads, &candidate)?;
+                    let plan = workload.plan(&shape)?;
+                    if attention_vmem(&shape.attention()?, &plan.tiling()) <= shape.kind()?.vmem_budget() {
+                        found.push((modelled(device, heads, &plan), candidate));
                     }
                 }
-                let flops = 4.0 * keys * (rows * heads.kv * heads.dim) as f64;
-                // Operands of the matrix unit are loaded once for all rows on lanes.
-                let loads = 1.0 + 192.0 / rows as f64;
-                // Bodies over more rows or keys than 512 were found to spill.
-                let beyond = |n: usize| (n as f64 / 512.0).log2().max(0.0);
-                let spills = 1.0 + 0.3 * (beyond(rows) + beyond(kv));
-                let compute = loads * spills * flops / device.flops_per_cycle() + TILE_SLOTS * tiles;
-                let bytes = 4.0 * keys * (heads.kv * heads.dim) as f64;
-                let copies = bytes / device.hbm_bandwidth() * device.clock();
-                modelled.push((compute.max(copies), candidate));
             }
         }
     }
-    modelled.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let best = modelled.first().map_or(0.0, |m| m.0);
-    modelled.retain(|m| m.0 <= PRUNED * best);
-    modelled.truncate(MOST);
-    Ok(modelled.into_iter().map(|m| m.1).collect())
+    found.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let best = found.first().map_or(0.0, |m| m.0);
+    found.retain(|m| m.0 <= PRUNED * best);
+    found.truncate(MOST);
+    Ok(found.into_iter().map(|m| m.1).collect())
+}
+
+/// Cycles of a plan by a static model: matrix work, more of it where few rows lie on lanes or where tiles are large, and a
+/// fixed cost a visit; or copies, if they take longer.
+fn modelled(device: DeviceKind, heads: Heads, plan: &Plan) -> f64 {
+    const VISIT_SLOTS: f64 = 400.0;
+    let tiling = plan.tiling();
+    let rows = (tiling.row_block() * heads.q / heads.kv) as f64;
+    let blocks = tiling.row_block() < tiling.q_tile();
+    let (mut computed, mut copied, mut visits) = (0.0, 0.0, 0.0);
+    let mut before = None;
+    for tile in (0..plan.stats().q_tiles).flat_map(|t| plan.tiles(t)) {
+        let short = if blocks { tile.keys <= tiling.own_tile() } else { tile.source == TileSource::Slots };
+        let keys = if short { tiling.own_tile() } else { tiling.kv_tile() } as f64;
+        computed += keys;
+        visits += 1.0;
+        if before.replace((tile.source, tile.start)) != Some((tile.source, tile.start)) {
+            copied += keys;
+        }
+    }
+    let dims = (heads.kv * heads.dim) as f64;
+    // Operands of the matrix unit are loaded once for all rows on lanes.
+    let loads = 1.0 + 192.0 / rows;
+    // Units that contract 256 elements take two heads of 128 at once where rows are 128.
+    let paired = rows == 128.0 && heads.dim == 128 && heads.kv.is_multiple_of(2) && device != DeviceKind::V5e;
+    let loads = if paired { loads * 2.0 / 3.0 } else { loads };
+    // Bodies over more rows or keys than 512 were found to spill.
+    let beyond = |n: f64| (n / 512.0).log2().max(0.0);
+    let spills = 1.0 + 0.3 * (beyond(rows) + beyond(tiling.kv_tile() as f64));
+    let flops = 4.0 * computed * rows * dims;
+    let compute = loads * spills * flops / device.flops_per_cycle() + VISIT_SLOTS * visits;
+    let copies = 4.0 * copied * dims / device.hbm_bandwidth() * device.clock();
+    // They overlap, but not all of the time.
+    compute.max(copies) + 0.1 * compute.min(copies)
 }
 
 /// The chosen one's variations, for scoring: the other way to scale, another page size.
@@ -222,7 +245,7 @@ fn entry(class: &str, workload: Workload, heads: Heads, candidate: Vec<Candidate
         dtype: "bf16".to_owned(),
         page_size: PAGE_SIZE,
         scaled_scores: chosen.scaled_scores,
-        tiles: Chosen { q_tile: tiles.q, kv_tile: tiles.kv, own_tile: tiles.own },
+        tiles: Chosen { q_tile: tiles.q, kv_tile: tiles.kv, own_tile: tiles.own, row_block: tiles.block },
         candidate,
     })
 }
@@ -270,7 +293,8 @@ fn check(device: DeviceKind, table: &Table) -> anyhow::Result<()> {
         let (tiles, more) =
             found.candidate.split_at_checked(searched.len()).context("candidates are missing")?;
         let bare = |c: &Candidate| Candidate { cycles: None, vmem: None, ..c.clone() };
-        ensure!(tiles.iter().map(bare).eq(searched), "{name}: other candidates than the model leaves");
+        let left: Vec<_> = searched.iter().map(|c| &c.tiles).collect();
+        ensure!(tiles.iter().map(bare).eq(searched.clone()), "{name}: the model leaves {left:?}");
         let varied = variations(workload, choose(tiles)?);
         ensure!(more.iter().map(bare).eq(varied), "{name}: other variations of the choice");
     }

@@ -201,9 +201,10 @@ impl Workload {
         let pool = self.pool(shape);
         // Pages lie in the pool from its end on, so that an index is never its position.
         let mut next = pool as i32;
-        let mut at = 0;
+        let lens: Vec<(usize, usize)> = groups.iter().map(|g| (g.segments.iter().sum(), g.prefix)).collect();
+        let (starts, tokens) = tiling.starts(&lens);
         let mut lists = Vec::new();
-        for group in &groups {
+        for (group, start) in groups.iter().zip(starts) {
             if shared {
                 next = pool as i32;
             }
@@ -213,6 +214,7 @@ impl Workload {
                     next
                 })
                 .collect();
+            let mut at = start as i32;
             let mut offsets = vec![at];
             for &len in &group.segments {
                 at += len as i32;
@@ -230,6 +232,6 @@ impl Workload {
                 lead: g.lead,
             })
             .collect();
-        Ok(Planner::new(shape.page_size, pool, tiling)?.plan(at as usize, &described)?)
+        Ok(Planner::new(shape.page_size, pool, tiling)?.with_gaps().plan(tokens, &described)?)
     }
 }

@@ -13,8 +13,31 @@ pub(super) struct Scratch {
     offsets: Vec<i32>,
     slots: Vec<i32>,
     runs: Vec<Range<usize>>,
+    /// With several row blocks, the block of every entry of `tiles`, and then its step word.
+    steps: Vec<i32>,
+    /// Entries that begin a copy.
+    copies: Vec<i32>,
+    /// Entries of a query tile and their blocks, for sorting.
+    order: Vec<([i32; layout::TILE_WORDS], i32)>,
     /// Bucket of the plan before.
     last: Option<Bucket>,
+}
+
+impl Scratch {
+    /// Puts entries of one key tile for several row blocks, from entry `first` on, behind one another: slot tiles, pages,
+    /// runs, each ascending, which is the order in which every row met them before.
+    fn share_copies(&mut self, first: usize) {
+        let Scratch { tiles, steps, order, .. } = self;
+        let words = tiles.split_at_mut(first * layout::TILE_WORDS).1;
+        order.clear();
+        order.extend(words.as_chunks().0.iter().copied().zip(steps[first..].iter().copied()));
+        let rank = |kind: i32| (kind != layout::KIND_SLOTS, kind);
+        order.sort_by_key(|(w, block)| (rank(w[layout::TILE_KIND]), w[layout::TILE_START], *block));
+        for (i, (entry, block)) in order.iter().enumerate() {
+            words[i * layout::TILE_WORDS..][..layout::TILE_WORDS].copy_from_slice(entry);
+            steps[first + i] = *block;
+        }
+    }
 }
 
 /// A plan in the making.
@@ -64,6 +87,8 @@ impl<'a> Draft<'a> {
         scratch.offsets.clear();
         scratch.slots.clear();
         scratch.runs.clear();
+        scratch.steps.clear();
+        scratch.copies.clear();
         Draft {
             planner,
             rows,
@@ -81,7 +106,10 @@ impl<'a> Draft<'a> {
     pub(super) fn finish(mut self) -> Result<Plan, BatchError> {
         self.rows_and_slots();
         self.visit_q_tiles()?;
-        let Scratch { tiles, offsets, slots, last, .. } = self.scratch;
+        if self.tiling.many_blocks() {
+            self.number_copies();
+        }
+        let Scratch { tiles, offsets, slots, steps, copies, last, .. } = self.scratch;
         let pages: usize = self.groups.iter().map(|g| g.pages.len()).sum();
         // A kernel reads whole tiles of the page list and of the slot map: room for one past the last.
         let slack = (self.tiling.kv_tile() / self.planner.page_size()).max(self.tiling.own_tile());
@@ -92,6 +120,7 @@ impl<'a> Draft<'a> {
         };
         let words =
             self.meta.len() + offsets.len() + tiles.len() + pages + slots.len().max(key_slots) + 2 * slack;
+        let words = words + steps.len() + copies.len() + 2;
         let meta_words = meta_bucket(self.rows, words);
         self.planner.check_words(meta_words)?;
         let bucket = Bucket { tokens: self.rows, meta_words, q_tile: self.tiling.q_tile(), key_slots };
@@ -105,6 +134,14 @@ impl<'a> Draft<'a> {
         }
         meta[layout::PAGES] = meta.len() as i32;
         self.groups.iter().for_each(|g| meta.extend_from_slice(g.pages));
+        if self.tiling.many_blocks() {
+            meta[layout::STEPS] = meta.len() as i32;
+            meta.extend_from_slice(steps);
+            meta.push(0); // a kernel looks one step ahead
+            meta.push(copies.len() as i32);
+            meta[layout::COPIES] = meta.len() as i32;
+            meta.extend_from_slice(copies);
+        }
         meta[layout::SLOTS] = meta.len() as i32;
         meta.extend_from_slice(slots);
         meta.resize(bucket.meta_words, 0);
@@ -132,7 +169,7 @@ impl<'a> Draft<'a> {
         let aligned_runs = self.tiling.aligned_runs();
         let (own_start, rest) = self.meta[layout::HEADER..].split_at_mut(rows);
         let (own_key, position) = rest.split_at_mut(rows);
-        own_key[self.num_tokens..].fill(-1);
+        own_key.fill(-1);
         let Scratch { slots, runs, .. } = &mut *self.scratch;
         let mut place = |start: usize, end: usize, first_key: usize| {
             own_start[start..end].fill(first_key as i32);
@@ -163,20 +200,25 @@ impl<'a> Draft<'a> {
 
     /// Lists the key tiles of every query tile that holds a token.
     fn visit_q_tiles(&mut self) -> Result<(), BatchError> {
-        let q = self.tiling.q_tile();
-        let q_tiles = self.num_tokens.div_ceil(q);
+        let q = self.tiling.row_block();
+        let blocks = self.tiling.q_tile() / q;
+        let q_tiles = self.num_tokens.div_ceil(self.tiling.q_tile());
+        let mut first_entry = 0;
         let groups = self.groups;
         let (mut first_group, mut segment_at) = (0, 0);
         // The TPU kernel starts with scores alone: those of little tiles leave the least of the vector unit idle.
         let slots_first = self.tiling.aligned_runs();
         let mut page_base = 0;
-        for t in 0..q_tiles {
-            // Long prefixes times many query tiles: refuse before memory is gone.
-            self.planner.check_words(self.scratch.tiles.len())?;
-            self.scratch.offsets.push((self.scratch.tiles.len() / layout::TILE_WORDS) as i32);
+        for t in 0..self.num_tokens.div_ceil(q) {
+            if t % blocks == 0 {
+                // Long prefixes times many query tiles: refuse before memory is gone.
+                self.planner.check_words(self.scratch.tiles.len())?;
+                first_entry = self.scratch.tiles.len() / layout::TILE_WORDS;
+                self.scratch.offsets.push(first_entry as i32);
+            }
             let tile_rows = t * q..((t + 1) * q).min(self.num_tokens);
-            while groups.get(first_group).end() <= tile_rows.start {
-                page_base += groups.get(first_group).pages.len();
+            while let Some(group) = groups.get(first_group).filter(|g| g.end() <= tile_rows.start) {
+                page_base += group.pages.len();
                 first_group += 1;
                 segment_at = 0;
             }
@@ -204,10 +246,33 @@ impl<'a> Draft<'a> {
             if !slots_first {
                 self.slot_tiles(&tile_rows);
             }
+            if blocks > 1 {
+                let entries = self.scratch.tiles.len() / layout::TILE_WORDS;
+                self.scratch.steps.resize(entries, (t % blocks) as i32);
+                if (t + 1) % blocks == 0 || tile_rows.end == self.num_tokens {
+                    self.scratch.share_copies(first_entry);
+                }
+            }
         }
         self.scratch.offsets.push((self.scratch.tiles.len() / layout::TILE_WORDS) as i32);
         self.stats.q_tiles = q_tiles;
         Ok(())
+    }
+
+    /// Makes step words of the blocks, and lists the entries that begin a copy.
+    fn number_copies(&mut self) {
+        let Scratch { tiles, steps, copies, .. } = &mut *self.scratch;
+        let mut before = None;
+        for (i, (entry, step)) in tiles.chunks_exact(layout::TILE_WORDS).zip(steps).enumerate() {
+            let tile = Some((entry[layout::TILE_KIND], entry[layout::TILE_START]));
+            let fresh = tile != before;
+            if fresh {
+                copies.push(i as i32);
+            }
+            before = tile;
+            let copy = (copies.len() - 1) as i32;
+            *step |= copy << layout::STEP_COPY_SHIFT | if fresh { layout::STEP_FRESH } else { 0 };
+        }
     }
 
     fn position_range(&self, rows: &Range<usize>) -> (i64, i64) {
@@ -355,7 +420,8 @@ impl<'a> Draft<'a> {
         let no_row_cut = self.window.is_none_or(|w| greatest - w < position as i64);
         let kv_tile = self.tiling.kv_tile();
         let enough = if self.tiling.aligned_runs() { kv_tile.min(Tiling::RUN_ALIGN) } else { kv_tile };
-        let full = !causal && no_row_cut && keys >= enough && whole == visit.tile_rows;
+        let full =
+            !self.tiling.many_blocks() && !causal && no_row_cut && keys >= enough && whole == visit.tile_rows;
         if full {
             self.stats.full_tiles += 1;
         } else {

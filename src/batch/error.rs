@@ -24,6 +24,10 @@ pub enum BatchError {
     #[error("groups[{group}].cu_seg_lens[0] is {found}; it must be {expected}, where the group before ends")]
     GroupStart { group: usize, found: i32, expected: usize },
     #[error(
+        "groups[{group}].cu_seg_lens[0] is {found}; it must be at least {least}, where the group before ends"
+    )]
+    GroupOverlap { group: usize, found: i32, least: usize },
+    #[error(
         "groups[{group}].cu_seg_lens[{at}] is {found}, below {before} before it; offsets must not decrease"
     )]
     DecreasingOffsets { group: usize, at: usize, before: i32, found: i32 },
@@ -47,6 +51,8 @@ pub enum BatchError {
     SlotOutOfRange { at: usize, slot: i32, capacity: usize },
     #[error("slots[{at}] is {slot}, which slots[{first}] writes too")]
     RepeatedSlot { at: usize, first: usize, slot: i32 },
+    #[error("slots[{at}] is {slot}, but token {at} is padding between groups; it must be -1")]
+    WriteOfPadding { at: usize, slot: i32 },
     #[error("slots[{at}] is {slot}, in page {page}: a prefix of the same pass reads it")]
     WriteToPrefix { at: usize, slot: i32, page: usize },
 }

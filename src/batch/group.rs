@@ -4,7 +4,8 @@ use super::BatchError;
 ///
 /// `cu_seg_lens` are CSR offsets into the batch's token stream: segment `i` is tokens
 /// `cu_seg_lens[i]..cu_seg_lens[i + 1]`. The first offset equals the last one of the group before (0 for the
-/// first group), the last offset of the last group equals the batch's token count. Empty segments are allowed.
+/// first group), the last offset of the last group equals the batch's token count; a planner
+/// [with gaps](crate::batch::Planner::with_gaps) takes greater ones too. Empty segments are allowed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Group<'a> {
     /// Tokens whose keys and values already lie in pages; every new token of the group sees all of them.
@@ -31,20 +32,28 @@ impl<'a> CheckedGroups<'a> {
         total_tokens: usize,
         page_size: usize,
         pool_pages: usize,
+        gaps: bool,
         stamps: &mut PageStamps,
     ) -> Result<Self, BatchError> {
-        let mut start = 0;
+        let mut end = 0;
         for (i, group) in groups.iter().enumerate() {
-            start = check(i, group, start, total_tokens, page_size, pool_pages, stamps)?.end();
+            let start = match group.cu_seg_lens {
+                &[first, ..] if gaps => usize::try_from(first)
+                    .ok()
+                    .filter(|&start| start >= end)
+                    .ok_or(BatchError::GroupOverlap { group: i, found: first, least: end })?,
+                _ => end,
+            };
+            end = check(i, group, start, total_tokens, page_size, pool_pages, stamps)?.end();
         }
-        if start != total_tokens {
-            return Err(BatchError::TotalMismatch { found: start, total_tokens });
+        if end != total_tokens && !gaps {
+            return Err(BatchError::TotalMismatch { found: end, total_tokens });
         }
         Ok(CheckedGroups { groups, page_size })
     }
 
-    pub(super) fn get(self, index: usize) -> CheckedGroup<'a> {
-        CheckedGroup::view(&self.groups[index], self.page_size)
+    pub(super) fn get(self, index: usize) -> Option<CheckedGroup<'a>> {
+        self.groups.get(index).map(|group| CheckedGroup::view(group, self.page_size))
     }
 
     pub(super) fn iter(self) -> impl ExactSizeIterator<Item = CheckedGroup<'a>> + Clone {

@@ -18,8 +18,8 @@ pub(crate) const fn chunk_table_words(tokens: usize) -> (usize, usize) {
 impl KvSlots {
     /// Checks `slots`, one entry a new token of `plan`: `page * page_size + offset`, or -1 for no write.
     ///
-    /// Refuses a plan of another pool, slots beyond the pool, a slot named twice, and a slot that a prefix of the same pass reads;
-    /// free slots behind a prefix in its last page may be written.
+    /// Refuses a plan of another pool, slots beyond the pool, slots of padding tokens, a slot named twice, and a slot that a
+    /// prefix of the same pass reads; free slots behind a prefix in its last page may be written.
     pub fn new(planner: &Planner, plan: &Plan, slots: &[i32]) -> Result<Self, BatchError> {
         let (page_size, pool_pages) = (planner.page_size(), planner.pool_pages());
         let (plan_page_size, plan_pool_pages) = plan.pool();
@@ -42,6 +42,9 @@ impl KvSlots {
             }
             if slot < 0 || slot as usize >= capacity {
                 return Err(BatchError::SlotOutOfRange { at, slot, capacity });
+            }
+            if plan.is_padding(at) {
+                return Err(BatchError::WriteOfPadding { at, slot });
             }
             let (page, offset) = (slot as usize / page_size, slot as usize % page_size);
             if offset < read[page] {

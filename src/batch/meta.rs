@@ -1,7 +1,7 @@
 //! The planner's wire format: one `i32` vector that a kernel reads.
 //!
 //! ```text
-//! header | own_start[T] | own_key[T] | position[T] | tile_offsets | tiles | page list | slot map | slack
+//! header | own_start[T] | own_key[T] | position[T] | tile_offsets | tiles | page list | steps | copies | slot map | slack
 //! ```
 //! Sections behind the three row sections start where the header says, so their sizes are no part of a shape.
 
@@ -22,6 +22,11 @@ pub mod layout {
     pub const PAGES: usize = 4;
     /// Header word: start of the slot map.
     pub const SLOTS: usize = 5;
+    /// Header word: start of the step words, one a tile table entry; only of plans with several row blocks a query tile.
+    pub const STEPS: usize = 6;
+    /// Header word: start of the list of copies, behind a word that is their number; of the same plans. Copy `i` is
+    /// of the tile of table entry `copies[i]`.
+    pub const COPIES: usize = 7;
 
     /// Row section, first of `T` words each: first key of the row's own segment, in key numbering.
     pub const OWN_START: usize = 0;
@@ -54,6 +59,12 @@ pub mod layout {
     pub const TILE_FULL: usize = 6;
     /// Tile word: key number of key 0; keys of pages have none (a number below every row's own keys).
     pub const TILE_KEY_BASE: usize = 7;
+
+    /// Step word: its row block, in the bits below this one; this bit where the entry's tile is not that of the entry
+    /// before, so that a copy begins.
+    pub const STEP_FRESH: i32 = 1 << 4;
+    /// Step word: the number of its copy, in the bits from this one on.
+    pub const STEP_COPY_SHIFT: i32 = 5;
 
     /// `TILE_KIND` of a tile read from pages.
     pub const KIND_PAGES: i32 = 0;

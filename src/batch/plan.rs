@@ -7,7 +7,7 @@ use super::{Bucket, Tiling};
 pub struct PlanStats {
     /// Query tiles that hold a token.
     pub q_tiles: usize,
-    /// Key tile visits that need no mask.
+    /// Key tile visits that need no mask; none where query tiles have several row blocks.
     pub full_tiles: usize,
     /// Key tile visits with a mask.
     pub edge_tiles: usize,
@@ -52,6 +52,11 @@ impl Plan {
         self.stats
     }
 
+    /// Whether a row of the bucket holds no token of a group.
+    pub(super) fn is_padding(&self, row: usize) -> bool {
+        self.row_section(layout::OWN_KEY)[row] < 0
+    }
+
     /// Page size and pages of the pool that it was checked against.
     pub(super) fn pool(&self) -> (usize, usize) {
         (self.page_size, self.pool_pages)
@@ -77,6 +82,7 @@ impl Plan {
             0..0
         };
         let table = self.meta[layout::TILES] as usize;
+        let steps = self.tiling.many_blocks().then(|| self.meta[layout::STEPS] as usize);
         range.map(move |i| {
             let w = &self.meta[table + i * layout::TILE_WORDS..][..layout::TILE_WORDS];
             let source = match w[layout::TILE_KIND] {
@@ -92,6 +98,8 @@ impl Plan {
                 whole_rows: (w[layout::TILE_WHOLE_LO] as usize, w[layout::TILE_WHOLE_HI] as usize),
                 position: if slots { 0 } else { w[layout::TILE_POSITION] as usize },
                 first_row: if slots { w[layout::TILE_FIRST_ROW] as usize } else { 0 },
+                row_block: steps
+                    .map_or(0, |steps| (self.meta[steps + i] & (layout::STEP_FRESH - 1)) as usize),
                 full: w[layout::TILE_FULL] != 0,
             }
         })

@@ -12,6 +12,7 @@ pub struct Planner {
     pub(super) sliding_window: Option<u32>,
     max_tokens: usize,
     max_meta_words: usize,
+    gaps: bool,
     stamps: PageStamps,
     scratch: Scratch,
 }
@@ -36,6 +37,7 @@ impl Planner {
             sliding_window: None,
             max_tokens: Self::MAX_TOKENS,
             max_meta_words: i32::MAX as usize / 4,
+            gaps: false,
             stamps: PageStamps::default(),
             scratch: Scratch::default(),
         })
@@ -56,6 +58,13 @@ impl Planner {
     /// Refuses plans whose metadata needs more than `words` 32-bit words (a TPU keeps it in SMEM).
     pub fn with_max_meta_words(mut self, words: usize) -> Self {
         self.max_meta_words = words.min(i32::MAX as usize / 4);
+        self
+    }
+
+    /// Takes groups that start behind the end of the one before. Tokens between groups and behind the last are padding:
+    /// they see nothing, nobody sees them, and their results are 0. See [`Tiling::starts`].
+    pub fn with_gaps(mut self) -> Self {
+        self.gaps = true;
         self
     }
 
@@ -82,9 +91,10 @@ impl Planner {
             return Err(BatchError::TooManyTokens { found: total_tokens, max_tokens: self.max_tokens });
         }
         let (page_size, pool_pages) = (self.page_size, self.pool_pages);
-        let groups = CheckedGroups::check(groups, total_tokens, page_size, pool_pages, &mut self.stamps)?;
+        let groups =
+            CheckedGroups::check(groups, total_tokens, page_size, pool_pages, self.gaps, &mut self.stamps)?;
         let (rows, tiling) = if self.tiling.aligned_runs() {
-            (token_bucket(total_tokens).next_multiple_of(self.tiling.q_tile()), self.tiling)
+            (self.tiling.rows(total_tokens), self.tiling)
         } else {
             let rows = token_bucket(total_tokens);
             (rows, self.tiling.with_q_tile(self.choose_q_tile(rows, groups)))

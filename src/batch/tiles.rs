@@ -25,6 +25,8 @@ pub struct Tile {
     /// First row of an entry over slots, which is for the [`Tiling::slot_rows`](super::Tiling::slot_rows) rows from
     /// there; the others meet the same slots in other entries. 0 for other tiles.
     pub first_row: usize,
+    /// Row block of the query tile that computes the tile; rows are counted from its first. 0 where a query tile is one.
+    pub row_block: usize,
     /// Every row sees every key that exists: no row needs a mask of its own.
     pub full: bool,
 }

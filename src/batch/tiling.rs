@@ -1,4 +1,6 @@
-use super::BatchError;
+use super::bucket::token_bucket;
+use super::meta::layout;
+use super::{BatchError, Planner};
 
 /// Block sizes of the attention kernel, in tokens.
 ///
@@ -9,6 +11,7 @@ pub struct Tiling {
     q_tile: usize,
     kv_tile: usize,
     own_tile: usize,
+    row_block: usize,
     aligned_runs: bool,
     scaled_scores: bool,
 }
@@ -38,7 +41,7 @@ impl Tiling {
         if kv_tile < own_tile {
             return limit("kv_tile", kv_tile, "at least own_tile");
         }
-        Ok(Tiling { q_tile, kv_tile, own_tile, aligned_runs: false, scaled_scores: false })
+        Ok(Tiling { q_tile, kv_tile, own_tile, row_block: q_tile, aligned_runs: false, scaled_scores: false })
     }
 
     /// Query tokens of a tile.
@@ -65,6 +68,35 @@ impl Tiling {
         if self.aligned_runs { self.own_tile } else { (4 * self.own_tile).min(self.kv_tile) }
     }
 
+    /// Key tiles that sequences with few new tokens visit a row block, about: what padding of a block costs.
+    const VISITS_A_BLOCK: usize = 3;
+
+    /// Most row blocks of a query tile.
+    pub const MAX_ROW_BLOCKS: usize = layout::STEP_FRESH as usize;
+
+    /// Query tokens that a visit of a key tile computes: the query tile, or the part that
+    /// [`with_row_block`](Self::with_row_block) made of it.
+    pub fn row_block(&self) -> usize {
+        self.row_block
+    }
+
+    /// Splits query tiles of aligned runs into blocks of `tokens`. Key tiles are copied once a query tile, but only blocks
+    /// with a row that sees one compute it: for batches of sequences with few new tokens each. A power of two from 8
+    /// that makes at most [`MAX_ROW_BLOCKS`](Self::MAX_ROW_BLOCKS) blocks.
+    pub fn with_row_block(self, tokens: usize) -> Result<Self, BatchError> {
+        let blocks = self.q_tile / tokens.max(1);
+        if !tokens.is_power_of_two() || tokens < 8 || !(1..=Self::MAX_ROW_BLOCKS).contains(&blocks) {
+            let bound = "a power of two from 8 to q_tile, and at least a sixteenth of it";
+            return Err(BatchError::Limit { field: "row_block", value: tokens, bound });
+        }
+        Ok(Tiling { row_block: tokens, ..self }.with_aligned_runs())
+    }
+
+    /// Whether a query tile has several row blocks.
+    pub(crate) fn many_blocks(&self) -> bool {
+        self.row_block < self.q_tile
+    }
+
     /// Whether leads and long segments lie in the slot map too.
     pub fn aligned_runs(&self) -> bool {
         self.aligned_runs
@@ -88,7 +120,41 @@ impl Tiling {
         Tiling { scaled_scores: true, ..self }
     }
 
+    /// Rows of the bucket of aligned runs that holds `tokens`.
+    pub(super) fn rows(&self, tokens: usize) -> usize {
+        token_bucket(tokens).next_multiple_of(self.q_tile)
+    }
+
+    /// Where groups should start in the token stream of a planner [with gaps](super::Planner::with_gaps), given the new
+    /// tokens and the prefix length of each in order, and the tokens of the stream then.
+    ///
+    /// A group that would lie in two row blocks, though it fits into one, starts with the next one if that saves more
+    /// visits to its prefix than the padding could cost, as long as the bucket of aligned runs has room: rows that are
+    /// computed whether they hold a token or not.
+    pub fn starts(&self, groups: &[(usize, usize)]) -> (Vec<usize>, usize) {
+        let tokens = groups.iter().fold(0usize, |sum, (new, _)| sum.saturating_add(*new));
+        // A planner refuses more.
+        let mut room = if tokens <= Planner::MAX_TOKENS { self.rows(tokens) - tokens } else { 0 };
+        let (block, mut at) = (self.row_block, 0usize);
+        let starts = groups
+            .iter()
+            .map(|&(new, prefix)| {
+                let gap = (block - at % block) % block;
+                let straddles = gap > 0 && new > gap && new <= block;
+                let visits = prefix.div_ceil(self.kv_tile);
+                if straddles && gap <= room && visits > gap * Self::VISITS_A_BLOCK / block {
+                    room -= gap;
+                    at += gap;
+                }
+                let start = at;
+                at = at.saturating_add(new);
+                start
+            })
+            .collect();
+        (starts, at)
+    }
+
     pub(super) fn with_q_tile(self, q_tile: usize) -> Self {
-        Tiling { q_tile, ..self }
+        Tiling { q_tile, row_block: q_tile, ..self }
     }
 }

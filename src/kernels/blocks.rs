@@ -13,13 +13,15 @@ pub(crate) struct Blocks {
     pub vocab_block: usize,
 }
 
-/// Query, key and own tile of attention, in tokens.
+/// Query, key and own tile of attention, and row blocks of a query tile where it has several, in tokens.
 #[derive(Clone, Copy, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tiles {
     pub q_tile: usize,
     pub kv_tile: usize,
     pub own_tile: usize,
+    #[serde(default)]
+    pub row_block: Option<usize>,
 }
 
 impl Target {
@@ -29,14 +31,14 @@ impl Target {
     /// # Errors
     /// The page size is none that tiles can be cut at.
     pub fn tiling(self, page_size: usize) -> Result<Tiling, BatchError> {
-        let Tiles { q_tile, kv_tile, own_tile } = match self {
+        let Tiles { q_tile, kv_tile, own_tile, row_block } = match self {
             Target::Portable => BLOCKS.attention,
             Target::Tpu => BLOCKS.attention_tpu,
         };
         let tiling = Tiling::new(q_tile, kv_tile.max(page_size), own_tile, page_size)?;
         Ok(match self {
             Target::Portable => tiling,
-            Target::Tpu => tiling.with_aligned_runs(),
+            Target::Tpu => tiling.with_row_block(row_block.unwrap_or(q_tile))?,
         })
     }
 }

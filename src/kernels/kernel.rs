@@ -109,6 +109,9 @@ impl fmt::Display for Kernel {
                 }
                 let (q, kv, own) = (bucket.q_tile, tiling.kv_tile(), tiling.own_tile());
                 write!(f, " tiles={q}/{kv}/{own} tokens={}", bucket.tokens)?;
+                if tiling.row_block() != q {
+                    write!(f, " row_block={}", tiling.row_block())?;
+                }
                 if tiling.scaled_scores() {
                     f.write_str(" scaled_scores")?;
                 }

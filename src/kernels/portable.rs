@@ -207,6 +207,7 @@ pub(super) fn attention_context<'a>(
         q_tile: bucket.q_tile,
         kv_tile: tiling.kv_tile(),
         own_tile: tiling.own_tile(),
+        row_block: tiling.row_block(),
         scaled_scores: tiling.scaled_scores(),
         pool_pages,
         meta_words: bucket.meta_words,

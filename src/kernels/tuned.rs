@@ -127,6 +127,9 @@ impl fmt::Display for TunedTiling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let t = &self.tiling;
         write!(f, "tiles {}/{}/{}, ", t.q_tile(), t.kv_tile(), t.own_tile())?;
+        if t.many_blocks() {
+            write!(f, "row blocks of {}, ", t.row_block())?;
+        }
         match self.entry {
             None => f.write_str("the default: no table has this device, class and dtype"),
             Some(e) => {
@@ -142,16 +145,21 @@ impl fmt::Display for TunedTiling {
     }
 }
 
-/// VMEM that attention's Mosaic text declares with tiles of these tokens, in bytes, or a little more: a ring of four key
-/// tiles, scores and probabilities of all heads, a mask, results and statistics, scaled queries, and two windows each of
-/// queries, results and row words. The compiler's temporaries come on top. [`TpuKind::vmem_budget`] bounds it.
-pub fn attention_vmem(spec: &AttentionSpec, q_tile: usize, kv_tile: usize) -> usize {
+/// VMEM that attention's Mosaic text declares with these tiles, in bytes, or a little more: a ring of key tiles (four;
+/// eight where a query tile has several row blocks), scores and probabilities of all heads, a mask, results and
+/// statistics, scaled queries, and two windows each of queries, results and row words. The compiler's temporaries come on
+/// top. [`TpuKind::vmem_budget`] bounds it.
+pub fn attention_vmem(spec: &AttentionSpec, tiling: &Tiling) -> usize {
     let (heads, dim, element) = (spec.kv_heads(), spec.head_dim(), spec.dtype().size());
-    let rows = q_tile * spec.group_size();
+    let rows = tiling.q_tile() * spec.group_size();
+    let (block, kv_tile) = (tiling.row_block() * spec.group_size(), tiling.kv_tile());
     // Arrays whose last dimension is a head's are padded to 128 lanes.
     let padded = dim.next_multiple_of(128);
-    let ring = 4 * 2 * heads * kv_tile * padded * element;
-    let scores = rows * kv_tile * (heads * (4 + element) + 4);
+    let depth = if tiling.many_blocks() { 8 } else { 4 };
+    let ring = depth * 2 * heads * kv_tile * padded * element;
+    // Two heads of 128 that share a product have a mask side by side.
+    let masks = if block == 128 && dim == 128 && element == 2 { 2 } else { 1 };
+    let scores = block * kv_tile * (heads * (4 + element) + 4 * masks);
     let results = heads * rows * (4 * dim + 3 * 8 * 4);
     let queries = heads * rows * 2 * dim * element;
     let windows = 2 * rows * (2 * heads * padded * element + 8 * 4);
@@ -159,9 +167,9 @@ pub fn attention_vmem(spec: &AttentionSpec, q_tile: usize, kv_tile: usize) -> us
 }
 
 /// Block sizes of attention for a shape on a kind of TPU: those of the table's entry for the device, the class, the dtype
-/// and this shape, or else of the nearest one (see the source's `distance`), with the query tile turned so that as
-/// many rows lie on lanes, the key tile raised to a multiple of the page size, and both halved until [`attention_vmem`] fits
-/// the budget or they cannot be smaller.
+/// and this shape, or else of the nearest one (see the source's `distance`), with the row block turned so that as
+/// many rows lie on lanes, the key tile raised to a multiple of the page size, and number and size of row blocks and the key
+/// tile halved until [`attention_vmem`] fits the budget or they cannot be smaller.
 /// Without an entry they are [`Target::tiling`].
 ///
 /// # Errors
@@ -182,22 +190,27 @@ pub fn tuned_tiling(
     let group = spec.group_size();
     // Rows lie on 128 lanes.
     let least = (128 >> group.trailing_zeros().min(7)).max(8);
-    let rows = entry.tiles.q_tile * entry.group();
-    let mut q_tile = (1 << (rows / group).max(1).ilog2()).clamp(least, 1024);
+    let rows = entry.tiles.row_block.unwrap_or(entry.tiles.q_tile) * entry.group();
+    let mut blocks = entry.tiles.q_tile * entry.group() / rows;
+    let mut row_block = (1 << (rows / group).max(1).ilog2()).clamp(least, 1024);
     let mut kv_tile = entry.tiles.kv_tile.next_multiple_of(spec.page_size());
-    while attention_vmem(spec, q_tile, kv_tile) > device.vmem_budget() {
-        if q_tile > least {
-            q_tile /= 2;
+    let tiling = loop {
+        let q_tile = (row_block * blocks).min(1024);
+        let tiling = Tiling::new(q_tile, kv_tile, entry.tiles.own_tile, spec.page_size())?;
+        let tiling = tiling.with_row_block(row_block)?;
+        if attention_vmem(spec, &tiling) <= device.vmem_budget() {
+            break tiling;
+        }
+        if blocks > 1 {
+            blocks /= 2;
+        } else if row_block > least {
+            row_block /= 2;
         } else if (kv_tile / 2).is_multiple_of(spec.page_size()) && kv_tile / 2 >= entry.tiles.own_tile {
             kv_tile /= 2;
         } else {
-            break;
+            break tiling;
         }
-    }
-    let mut tiling =
-        Tiling::new(q_tile, kv_tile, entry.tiles.own_tile, spec.page_size())?.with_aligned_runs();
-    if entry.scaled_scores {
-        tiling = tiling.with_scaled_scores();
-    }
+    };
+    let tiling = if entry.scaled_scores { tiling.with_scaled_scores() } else { tiling };
     Ok(TunedTiling { tiling, entry: Some(entry), exact: entry.distance(spec) == 0.0 })
 }

@@ -55,6 +55,18 @@ impl Batch {
         Batch { page_size, pool_pages, total_tokens: start as usize, groups }
     }
 
+    /// The same groups with padding tokens between and behind them, some empty.
+    pub fn spread(mut self, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let mut moved = 0;
+        for group in &mut self.groups {
+            moved += random.below(3) as i32 * random.below(50) as i32;
+            group.cu_seg_lens.iter_mut().for_each(|at| *at += moved);
+        }
+        self.total_tokens += moved as usize + random.below(2) * random.below(30);
+        self
+    }
+
     /// The groups as the planner and the reference take them.
     pub fn groups(&self) -> Vec<Group<'_>> {
         self.groups
@@ -97,6 +109,14 @@ pub fn batches(page_size: usize) -> impl Strategy<Value = Batch> {
             shapes[0].segments.push(1);
         }
         Batch::new(page_size, &shapes, seed)
+    })
+}
+
+/// [`batches`], half of them with padding between groups.
+pub fn batches_with_gaps(page_size: usize) -> impl Strategy<Value = Batch> {
+    (batches(page_size), prop::option::of(any::<u64>())).prop_map(|(batch, gaps)| match gaps {
+        Some(seed) => batch.spread(seed),
+        None => batch,
     })
 }
 

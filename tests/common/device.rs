@@ -58,6 +58,7 @@ pub fn plan(spec: &AttentionSpec, tiling: Tiling, batch: &Batch) -> Plan {
     Planner::new(spec.page_size(), batch.pool_pages, tiling)
         .expect("the tiling suits the pages")
         .with_sliding_window(spec.sliding_window())
+        .with_gaps()
         .plan(batch.total_tokens, &batch.groups())
         .expect("a drawn batch is valid")
 }

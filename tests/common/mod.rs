@@ -9,10 +9,10 @@ mod scene;
 mod specs;
 mod tensors;
 
-pub use batches::{Batch, GroupShape, OwnedGroup, batches};
+pub use batches::{Batch, GroupShape, OwnedGroup, batches, batches_with_gaps};
 pub use cases::{cases, property};
 pub use compare::{Errors, bits};
 pub use random::Random;
 pub use scene::{QueryIn, Scene};
-pub use specs::{page_sizes, score_size, specs, tilings, tilings_of_both_kinds, windows};
+pub use specs::{page_sizes, score_size, specs, tilings, tilings_of_all_kinds, windows};
 pub use tensors::{Element, Tensors, normal};

@@ -48,10 +48,13 @@ pub fn tilings(page_size: usize) -> impl Strategy<Value = Tiling> {
     })
 }
 
-/// [`tilings`], half of them with aligned runs.
-pub fn tilings_of_both_kinds(page_size: usize) -> impl Strategy<Value = Tiling> {
-    (tilings(page_size), any::<bool>())
-        .prop_map(|(tiling, aligned)| if aligned { tiling.with_aligned_runs() } else { tiling })
+/// [`tilings`], with aligned runs, with several row blocks, and without.
+pub fn tilings_of_all_kinds(page_size: usize) -> impl Strategy<Value = Tiling> {
+    (tilings(page_size), 0..3usize, 1..=3u32).prop_map(|(tiling, kind, blocks)| match kind {
+        0 => tiling,
+        1 => tiling.with_aligned_runs(),
+        _ => tiling.with_row_block((tiling.q_tile() >> blocks).max(8)).expect("every drawn block is valid"),
+    })
 }
 
 /// Standard deviation of a score of N(0, 1) inputs, at least 1: what absolute errors of scores are measured in.

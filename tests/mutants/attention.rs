@@ -2,14 +2,14 @@ use std::ops::Range;
 
 use half::bf16;
 use ndarray::Axis;
-use tpu_rpa::batch::{Plan, layout};
+use tpu_rpa::batch::{Plan, Tiling, layout};
 use tpu_rpa::emulator;
 use tpu_rpa::kernels;
 use tpu_rpa::reference::Rounding;
 use tpu_rpa::spec::{AttentionSpec, DType};
 
 use crate::common::{Batch, Element, Errors, GroupShape, Tensors, score_size};
-use crate::mosaic::{MosaicAttention, mosaic_plan, mosaic_tiling};
+use crate::mosaic::{MosaicAttention, mosaic_plan, mosaic_tiling, row_block_tiling};
 use crate::seeding::{
     self, Edit, Killed, Mutant, WordEdit, diagnosis, drop_line, orders, replace, seed, seed_words,
 };
@@ -39,8 +39,13 @@ impl<E: Element + emulator::Element> Case<E> {
     }
 
     fn of(spec: AttentionSpec, shapes: &[GroupShape]) -> Self {
+        let tiling = mosaic_tiling(&spec, 128, 64);
+        Self::tiled(spec, tiling, shapes)
+    }
+
+    fn tiled(spec: AttentionSpec, tiling: Tiling, shapes: &[GroupShape]) -> Self {
         let batch = Batch::new(spec.page_size(), shapes, 2);
-        let plan = mosaic_plan(&spec, mosaic_tiling(&spec, 128, 64), &batch);
+        let plan = mosaic_plan(&spec, tiling, &batch);
         let tensors = Tensors::random(&spec, &batch, plan.bucket().tokens, 6);
         Case { spec, batch, plan, tensors }
     }
@@ -98,6 +103,10 @@ impl<E: Element + emulator::Element> Case<E> {
     }
 }
 
+fn spec_of_pairs() -> AttentionSpec {
+    AttentionSpec::builder(4, 2, 128).page_size(16).dtype(DType::Bf16).build().unwrap()
+}
+
 pub fn mutants() -> Vec<Mutant> {
     let spec = || AttentionSpec::builder(4, 2, 64).page_size(16);
     let plain = Case::<f32>::new(spec().build().unwrap());
@@ -114,7 +123,15 @@ pub fn mutants() -> Vec<Mutant> {
     low.tensors.k.iter_mut().for_each(|x| to(x, -8.0));
     let mut keys = low.tensors.kv_pages.index_axis_mut(Axis(1), 0);
     keys.iter_mut().for_each(|x| to(x, -8.0));
+    // Two row blocks a query tile, two heads a product; long and short sequences on long and short prefixes.
+    let spec_of_pairs = spec_of_pairs();
+    let tiling = row_block_tiling(&spec_of_pairs, 128, 64, 2);
+    let sequences = [(700, 5), (30, 50), (350, 30), (0, 100), (1240, 1), (64, 3), (130, 70)]
+        .map(|(prefix_len, new)| GroupShape { prefix_len, lead: false, segments: vec![new] });
+    let blocks = Case::<bf16>::tiled(spec_of_pairs, tiling, &sequences);
     [
+        blocks.seed(row_blocks()),
+        blocks.seed_words(step_words(&blocks)),
         plain.seed(texts()),
         halves.seed(terms()),
         padded.seed(vec![(
@@ -162,6 +179,115 @@ pub fn mutants() -> Vec<Mutant> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Edits of the form with several row blocks, two heads of 128 a product.
+fn row_blocks() -> Vec<(&'static str, Edit)> {
+    vec![
+        (
+            "one of two heads sees the other's keys",
+            replace(
+                "%blank = arith.constant dense<0.000000e+00>",
+                "%blank = arith.constant dense<1.000000e+00>",
+            ),
+        ),
+        (
+            "two heads with the keys of one",
+            replace(
+                "%kea0_kk = tpu.concatenate %kea0_k0, %kea0_k1",
+                "%kea0_kk = tpu.concatenate %kea0_k0, %kea0_k0",
+            ),
+        ),
+        (
+            "one of two heads rescaled by the other's factor",
+            replace(
+                "%kec1_al = vector.extract_strided_slice %keb0_al offsets = [0, 128]",
+                "%kec1_al = vector.extract_strided_slice %keb0_al offsets = [0, 0]",
+            ),
+        ),
+        (
+            "probabilities of the other head of two",
+            replace("%kec1_lanes = arith.constant 128", "%kec1_lanes = arith.constant 0"),
+        ),
+        (
+            "the sum of the other head of two",
+            replace("%fo1_lanes = arith.constant 128", "%fo1_lanes = arith.constant 0"),
+        ),
+        (
+            "a mask of the first row block for all",
+            replace("%ke_lane32 = arith.muli %x_blk, %ke_lanes", "%ke_lane32 = arith.muli %c0, %ke_lanes"),
+        ),
+        (
+            "queries of the first row block for all",
+            replace("%p_row32 = arith.muli %p_blk, %rows_b", "%p_row32 = arith.muli %c0, %rows_b"),
+        ),
+        (
+            "results of a row block where the next tile's belong",
+            replace(
+                "tpu.vector_store %acc[%c_block, %h0, %i0, %i0], %kec0_on3",
+                "tpu.vector_store %acc[%x_block, %h0, %i0, %i0], %kec0_on3",
+            ),
+        ),
+        (
+            "the maximum of another row block",
+            replace("%kea0_mo3 = vector.load %m[%x_block,", "%kea0_mo3 = vector.load %m[%c_block,"),
+        ),
+        (
+            "the sum of another row block",
+            replace("%keb0_lo3 = vector.load %l[%c_block,", "%keb0_lo3 = vector.load %l[%x_block,"),
+        ),
+        (
+            "only the first row block begins anew",
+            replace("scf.for %p_blk = %c0 to %blocks", "scf.for %p_blk = %c0 to %c1"),
+        ),
+        (
+            "only the first row block leaves",
+            replace("scf.for %f_blk = %c0 to %all_blocks", "scf.for %f_blk = %c0 to %c1"),
+        ),
+        (
+            "a short tile is taken for a long one",
+            replace("%this_slots_most = arith.constant 64", "%this_slots_most = arith.constant 32"),
+        ),
+        (
+            "a short tile behind its keys not replaced",
+            replace("%x_is_own_most = arith.constant 64", "%x_is_own_most = arith.constant 128"),
+        ),
+        (
+            "every row block copies its tile anew",
+            replace("%more = arith.andi %ahead, %c_fresh", "%more = arith.andi %ahead, %ahead"),
+        ),
+        (
+            "every row block awaits its tile anew",
+            replace("%follows = arith.andi %another, %x_fresh", "%follows = arith.andi %another, %another"),
+        ),
+        (
+            "copies are tiles of the list's first entries",
+            replace("%b_ca = arith.addi %copies_at, %bi", "%b_ca = arith.addi %copies_at, %b_slot"),
+        ),
+    ]
+}
+
+/// Edits of the words that only plans with several row blocks have.
+fn step_words(case: &Case<bf16>) -> Vec<WordEdit<'_>> {
+    let at = |word: usize| case.plan.meta()[word] as usize;
+    let (steps, copies) = (at(layout::STEPS), at(layout::COPIES));
+    let meta = case.plan.meta();
+    let again = (steps + 1..).find(|&i| meta[i] & layout::STEP_FRESH == 0).expect("row blocks share a tile");
+    vec![
+        ("a step of another row block", "step word, block", Box::new(move |w| w[steps + 2] ^= 1)),
+        (
+            "a shared tile is copied twice",
+            "step word, fresh",
+            Box::new(move |w| w[again] |= layout::STEP_FRESH),
+        ),
+        (
+            "a step of another copy",
+            "step word, copy",
+            Box::new(move |w| w[steps + 3] += 1 << layout::STEP_COPY_SHIFT),
+        ),
+        ("a copy of another entry's tile", "copies[5] + 1", Box::new(move |w| w[copies + 5] += 1)),
+        ("a copy too few", "number of copies - 1", Box::new(move |w| w[copies - 1] -= 1)),
+    ]
 }
 
 /// Names in the text: `kf`, `ke`, `ss`, `sf` and `se` are the steps from a wide (`k`) or slot (`s`) tile to a full, edge or slot
@@ -242,7 +368,7 @@ fn texts() -> Vec<(&'static str, Edit)> {
         ),
         (
             "keys of this tile again",
-            replace("%kea0_k5 = vector.load %buf[%next_i,", "%kea0_k5 = vector.load %buf[%slot_i,"),
+            replace("%kea0_k05 = vector.load %buf[%next_i,", "%kea0_k05 = vector.load %buf[%slot_i,"),
         ),
         (
             "keys of another query tile's first tile",
@@ -297,15 +423,15 @@ fn texts() -> Vec<(&'static str, Edit)> {
         ),
         (
             "the next query tile's first tile not awaited",
-            replace("%follows = arith.cmpi slt, %ni, %total", "%follows = arith.cmpi slt, %ni, %end"),
+            replace("%another = arith.cmpi slt, %ni, %total", "%another = arith.cmpi slt, %ni, %end"),
         ),
         (
             "a copy behind the last tile",
-            replace("%more = arith.cmpi slt, %bi, %total", "%more = arith.cmpi sle, %bi, %total"),
+            replace("%ahead = arith.cmpi slt, %bi, %total", "%ahead = arith.cmpi sle, %bi, %total"),
         ),
         (
             "copies do not run ahead across query tiles",
-            replace("%more = arith.cmpi slt, %bi, %total", "%more = arith.cmpi slt, %bi, %end"),
+            replace("%ahead = arith.cmpi slt, %bi, %total", "%ahead = arith.cmpi slt, %bi, %end"),
         ),
         (
             "last tile skipped",

@@ -53,10 +53,11 @@ fn context<'a>(
     if bucket.key_slots == 0 {
         return shape("bucket.key_slots", 0, "that of a plan with aligned runs".to_owned());
     }
-    let rows = bucket.q_tile * spec.group_size();
+    let rows = tiling.row_block() * spec.group_size();
     if !rows.is_multiple_of(128) {
         let bound = "a multiple of 128, for query rows lie on lanes".to_owned();
-        return shape("q_tile x group", rows, bound);
+        let field = if tiling.many_blocks() { "row_block x group" } else { "q_tile x group" };
+        return shape(field, rows, bound);
     }
     // Row sections lie in device memory; header and tables in scalar memory.
     let most = layout::ROW_SECTIONS * bucket.tokens + SMEM_LIMIT / 4;

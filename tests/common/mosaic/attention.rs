@@ -17,7 +17,14 @@ pub fn q_tile(spec: &AttentionSpec) -> usize {
 
 /// A tiling that the Mosaic kernel takes, of the least query tile.
 pub fn mosaic_tiling(spec: &AttentionSpec, kv_tile: usize, own_tile: usize) -> Tiling {
-    Tiling::new(q_tile(spec), kv_tile, own_tile, spec.page_size()).unwrap().with_aligned_runs()
+    row_block_tiling(spec, kv_tile, own_tile, 1)
+}
+
+/// A tiling whose query tiles are this many row blocks of the least size.
+pub fn row_block_tiling(spec: &AttentionSpec, kv_tile: usize, own_tile: usize, blocks: usize) -> Tiling {
+    let block = q_tile(spec);
+    let q_tile = (block * blocks).min(1024);
+    Tiling::new(q_tile, kv_tile, own_tile, spec.page_size()).unwrap().with_row_block(block).unwrap()
 }
 
 /// The plan of a batch under a tiling with aligned runs.
@@ -25,6 +32,7 @@ pub fn mosaic_plan(spec: &AttentionSpec, tiling: Tiling, batch: &Batch) -> Plan 
     Planner::new(spec.page_size(), batch.pool_pages, tiling)
         .unwrap()
         .with_sliding_window(spec.sliding_window())
+        .with_gaps()
         .plan(batch.total_tokens, &batch.groups())
         .unwrap()
 }

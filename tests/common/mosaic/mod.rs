@@ -5,6 +5,6 @@ mod attention;
 mod kv_write;
 mod labels;
 
-pub use attention::{MosaicAttention, mosaic_plan, mosaic_tiling, q_tile};
+pub use attention::{MosaicAttention, mosaic_plan, mosaic_tiling, q_tile, row_block_tiling};
 pub use kv_write::{Bits, KvWriteCase};
 pub use labels::LabelCase;
