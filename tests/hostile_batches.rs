@@ -254,8 +254,10 @@ fn gaps_are_padding() {
 #[test]
 fn starts_keep_groups_with_long_prefixes_in_one_row_block() {
     let tiling = Tiling::new(64, 64, 32, PAGE_SIZE).unwrap().with_row_block(16).unwrap();
+    let planner = |tiling| Planner::new(PAGE_SIZE, 64, tiling).unwrap().with_gaps();
     let stats = |groups: &[(usize, usize)]| {
-        let (starts, tokens) = tiling.starts(groups);
+        let mut planner = planner(tiling);
+        let (starts, tokens) = planner.starts(groups);
         let offsets: Vec<_> =
             groups.iter().zip(&starts).map(|(&(new, _), &at)| [at as i32, (at + new) as i32]).collect();
         let pages: Vec<i32> = (0..64).collect();
@@ -269,7 +271,7 @@ fn starts_keep_groups_with_long_prefixes_in_one_row_block() {
                 lead: false,
             })
             .collect();
-        let plan = Planner::new(PAGE_SIZE, 64, tiling).unwrap().with_gaps().plan(tokens, &groups).unwrap();
+        let plan = planner.plan(tokens, &groups).unwrap();
         (starts, plan.bucket().tokens, plan.stats().full_tiles + plan.stats().edge_tiles)
     };
     // 16 visits of the prefix instead of 32, and a slot tile each.
@@ -280,11 +282,18 @@ fn starts_keep_groups_with_long_prefixes_in_one_row_block() {
     assert_eq!(stats(&[(61, 0), (3, 1024)]).0, [0, 61]);
     assert_eq!(stats(&[(10, 0), (20, 1024)]).0, [0, 10]);
     assert_eq!(stats(&[(10, 0), (10, 1024), (42, 0)]), (vec![0, 10, 20], 64, 37));
+    // Neither where gaps are not taken, nor beyond the tokens of a batch.
+    let (none, few) = (Planner::new(PAGE_SIZE, 64, tiling).unwrap(), planner(tiling).with_max_tokens(24));
+    let (portable, two) = (Tiling::new(16, 64, 32, PAGE_SIZE).unwrap(), [(10, 0), (10, 1024)]);
+    for planner in [none, few, planner(portable)] {
+        assert_eq!(planner.starts(&two), (vec![0, 10], 20));
+    }
     // Whatever a planner will say to them.
+    let planner = planner(tiling);
     let (most, limit) = (usize::MAX, Planner::MAX_TOKENS);
-    assert_eq!(tiling.starts(&[]), (vec![], 0));
-    assert_eq!(tiling.starts(&[(10, most), (most, most), (1, 0)]), (vec![0, 10, most], most));
-    assert_eq!(tiling.starts(&[(limit, 0), (10, 1024)]).1, limit + 10);
+    assert_eq!(planner.starts(&[]), (vec![], 0));
+    assert_eq!(planner.starts(&[(10, most), (most, most), (1, 0)]), (vec![0, 10, most], most));
+    assert_eq!(planner.starts(&[(limit, 0), (10, 1024)]).1, limit + 10);
 }
 
 #[test]

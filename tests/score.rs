@@ -113,9 +113,14 @@ proptest! {
         budget in 1..=700usize,
         pages in prop_oneof![Just(600 / PAGE_SIZE), 75..=90usize],
         reuse in any::<bool>(),
+        row_block in prop::sample::select(vec![None, Some(32), Some(16), Some(8)]),
     ) {
         let mut limits = limits(600);
         limits.pool_pages = pages;
+        // As TPU kernels take it, passes with padding between requests included.
+        if let Some(tokens) = row_block {
+            limits.tiling = limits.tiling.with_row_block(tokens).expect("the block suits the tile");
+        }
         let mut scorer = Scorer::new(Hashing::new(limits)).expect("the limits are valid");
         scorer.set_token_budget(budget);
         scorer.set_prefix_reuse(reuse);
@@ -196,6 +201,32 @@ fn small_requests_share_a_pass_and_overtake_a_large_one() {
     }
     assert_eq!(order[..2], [vec![], small.to_vec()], "after one more pass of the large one");
     assert_eq!(order.last(), Some(&vec![large]));
+}
+
+/// Cached queries whose items would lie in two row blocks: the pass has padding in front of them, for they would be read
+/// twice.
+#[test]
+fn padding_keeps_the_items_of_cached_queries_in_one_row_block() {
+    let mut limits = limits(600);
+    limits.tiling = limits.tiling.with_row_block(16).expect("the block suits the tile");
+    let mut scorer = Scorer::new(Hashing::new(limits)).expect("the limits are valid");
+    scorer.set_prefix_reuse(true);
+    let queries = [0, 30].map(|first| (first..first + 200).map(|id| id % 100).collect::<Vec<i32>>());
+    let item: Vec<i32> = (0..10).collect();
+    let requests = queries.each_ref().map(|query| request(query, &[&item], &[1]));
+    for request in &requests {
+        scorer.score(request).expect("a valid request");
+    }
+    let before = scorer.engine().passes.len();
+    let tickets = requests.each_ref().map(|request| scorer.submit(request.clone()).expect("a valid request"));
+    let finished = scorer.run_pass();
+    assert_eq!(finished.len(), 2);
+    for (ticket, request) in tickets.iter().zip(&requests) {
+        let result = finished.iter().find(|f| f.ticket == *ticket).expect("both are done");
+        assert_eq!(result.result.as_ref().expect("a valid request").logprobs, expected(request));
+    }
+    // The 10 tokens of an item each, the second's from token 16 on.
+    assert_eq!(scorer.engine().passes[before..], [26]);
 }
 
 #[test]

@@ -48,9 +48,9 @@ pub(crate) struct Shape {
     /// Query heads, KV heads and head size of attention
     #[arg(long, value_name = "Q/KVxDIM", default_value = "16/8x128")]
     pub(crate) heads: Heads,
-    /// Tile sizes of attention in tokens: queries, keys, keys of packed segments; the default is what a client would
-    /// choose from kernels/tables
-    #[arg(long, value_name = "Q/KV/OWN")]
+    /// Tile sizes of attention in tokens: queries, keys, keys of packed segments, and row blocks of a query tile where it
+    /// has several; the default is what a client would choose from kernels/tables
+    #[arg(long, value_name = "Q/KV/OWN[/BLOCK]")]
     pub(crate) tiles: Option<Tiles>,
     /// Tokens of a page
     #[arg(long, value_name = "N", default_value_t = 128)]

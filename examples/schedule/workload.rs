@@ -202,7 +202,8 @@ impl Workload {
         // Pages lie in the pool from its end on, so that an index is never its position.
         let mut next = pool as i32;
         let lens: Vec<(usize, usize)> = groups.iter().map(|g| (g.segments.iter().sum(), g.prefix)).collect();
-        let (starts, tokens) = tiling.starts(&lens);
+        let mut planner = Planner::new(shape.page_size, pool, tiling)?.with_gaps();
+        let (starts, tokens) = planner.starts(&lens);
         let mut lists = Vec::new();
         for (group, start) in groups.iter().zip(starts) {
             if shared {
@@ -232,6 +233,6 @@ impl Workload {
                 lead: g.lead,
             })
             .collect();
-        Ok(Planner::new(shape.page_size, pool, tiling)?.with_gaps().plan(tokens, &described)?)
+        Ok(planner.plan(tokens, &described)?)
     }
 }

@@ -62,10 +62,44 @@ impl Planner {
     }
 
     /// Takes groups that start behind the end of the one before. Tokens between groups and behind the last are padding:
-    /// they see nothing, nobody sees them, and their results are 0. See [`Tiling::starts`].
+    /// they see nothing, nobody sees them, and their results are 0. See [`starts`](Self::starts).
     pub fn with_gaps(mut self) -> Self {
         self.gaps = true;
         self
+    }
+
+    /// Where groups should start in the token stream, given the new tokens and the prefix length of each in order, and the
+    /// tokens of the stream then.
+    ///
+    /// A planner with gaps for aligned runs has a group that would lie in two row blocks, though it fits into one, start
+    /// with the next one if that saves more visits to its prefix than the padding could cost, as long as the bucket has
+    /// room: rows that are computed whether they hold a token or not. Others leave no gaps.
+    pub fn starts(&self, groups: &[(usize, usize)]) -> (Vec<usize>, usize) {
+        /// Key tiles that sequences with few new tokens visit a row block, about: what padding of a block costs.
+        const VISITS_A_BLOCK: usize = 3;
+        let tokens = groups.iter().fold(0usize, |sum, (new, _)| sum.saturating_add(*new));
+        let mut room = if self.gaps && self.tiling.aligned_runs() && tokens <= self.max_tokens {
+            self.tiling.rows(tokens).min(self.max_tokens) - tokens
+        } else {
+            0
+        };
+        let (block, mut at) = (self.tiling.row_block(), 0usize);
+        let starts = groups
+            .iter()
+            .map(|&(new, prefix)| {
+                let gap = (block - at % block) % block;
+                let straddles = gap > 0 && new > gap && new <= block;
+                let visits = prefix.div_ceil(self.tiling.kv_tile());
+                if straddles && gap <= room && visits > gap * VISITS_A_BLOCK / block {
+                    room -= gap;
+                    at += gap;
+                }
+                let start = at;
+                at = at.saturating_add(new);
+                start
+            })
+            .collect();
+        (starts, at)
     }
 
     /// Tokens of one page.

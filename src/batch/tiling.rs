@@ -1,6 +1,6 @@
+use super::BatchError;
 use super::bucket::token_bucket;
 use super::meta::layout;
-use super::{BatchError, Planner};
 
 /// Block sizes of the attention kernel, in tokens.
 ///
@@ -68,9 +68,6 @@ impl Tiling {
         if self.aligned_runs { self.own_tile } else { (4 * self.own_tile).min(self.kv_tile) }
     }
 
-    /// Key tiles that sequences with few new tokens visit a row block, about: what padding of a block costs.
-    const VISITS_A_BLOCK: usize = 3;
-
     /// Most row blocks of a query tile.
     pub const MAX_ROW_BLOCKS: usize = layout::STEP_FRESH as usize;
 
@@ -123,35 +120,6 @@ impl Tiling {
     /// Rows of the bucket of aligned runs that holds `tokens`.
     pub(super) fn rows(&self, tokens: usize) -> usize {
         token_bucket(tokens).next_multiple_of(self.q_tile)
-    }
-
-    /// Where groups should start in the token stream of a planner [with gaps](super::Planner::with_gaps), given the new
-    /// tokens and the prefix length of each in order, and the tokens of the stream then.
-    ///
-    /// A group that would lie in two row blocks, though it fits into one, starts with the next one if that saves more
-    /// visits to its prefix than the padding could cost, as long as the bucket of aligned runs has room: rows that are
-    /// computed whether they hold a token or not.
-    pub fn starts(&self, groups: &[(usize, usize)]) -> (Vec<usize>, usize) {
-        let tokens = groups.iter().fold(0usize, |sum, (new, _)| sum.saturating_add(*new));
-        // A planner refuses more.
-        let mut room = if tokens <= Planner::MAX_TOKENS { self.rows(tokens) - tokens } else { 0 };
-        let (block, mut at) = (self.row_block, 0usize);
-        let starts = groups
-            .iter()
-            .map(|&(new, prefix)| {
-                let gap = (block - at % block) % block;
-                let straddles = gap > 0 && new > gap && new <= block;
-                let visits = prefix.div_ceil(self.kv_tile);
-                if straddles && gap <= room && visits > gap * Self::VISITS_A_BLOCK / block {
-                    room -= gap;
-                    at += gap;
-                }
-                let start = at;
-                at = at.saturating_add(new);
-                start
-            })
-            .collect();
-        (starts, at)
     }
 
     pub(super) fn with_q_tile(self, q_tile: usize) -> Self {

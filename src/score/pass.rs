@@ -105,7 +105,10 @@ impl Pass {
 
     pub(super) fn new(planner: &mut Planner, parts: &[Part<'_>]) -> Result<Self, ScoreError> {
         let mut layout = Layout::default();
-        let results: Vec<PartResult> = parts.iter().map(|part| layout.add(part)).collect();
+        let lens: Vec<_> = parts.iter().map(|part| (part.step.tokens, part.step.prefix)).collect();
+        let (starts, _) = planner.starts(&lens);
+        let results: Vec<PartResult> =
+            parts.iter().zip(&starts).map(|(part, &start)| layout.add(part, start)).collect();
         let groups: Vec<Group<'_>> = parts
             .iter()
             .zip(&layout.offsets)
@@ -118,7 +121,7 @@ impl Pass {
             .collect();
         let plan = planner.plan(layout.token_ids.len(), &groups)?;
         let kv_slots = if parts.iter().any(|part| part.step.keep) {
-            KvSlots::new(planner, &plan, &kept(planner.page_size(), parts))?
+            KvSlots::new(planner, &plan, &kept(planner.page_size(), parts, &starts))?
         } else {
             KvSlots::none(&plan)
         };
@@ -143,8 +146,10 @@ struct Layout {
 }
 
 impl Layout {
-    fn add(&mut self, part: &Part<'_>) -> PartResult {
+    /// Adds a part from token `start` on.
+    fn add(&mut self, part: &Part<'_>, start: usize) -> PartResult {
         let (request, step) = (part.request, part.step);
+        self.token_ids.resize(start, 0);
         let mut end = self.token_ids.len() as i32;
         let mut offsets = vec![end];
         if !step.query.is_empty() {
@@ -180,9 +185,10 @@ impl Layout {
 }
 
 /// The slot of every new token: those of kept queries have one.
-fn kept(page_size: usize, parts: &[Part<'_>]) -> Vec<i32> {
+fn kept(page_size: usize, parts: &[Part<'_>], starts: &[usize]) -> Vec<i32> {
     let mut slots = Vec::new();
-    for Part { step, pages, .. } in parts {
+    for (Part { step, pages, .. }, &start) in parts.iter().zip(starts) {
+        slots.resize(start, -1);
         let slot =
             |position: usize| pages[position / page_size] * page_size as i32 + (position % page_size) as i32;
         let query = step.query.clone();

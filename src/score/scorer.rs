@@ -52,7 +52,8 @@ impl<E: ForwardPass> Scorer<E> {
     pub fn new(engine: E) -> Result<Self, ScoreError> {
         let limits = engine.limits();
         let planner = Planner::new(limits.page_size, limits.pool_pages, limits.tiling)?
-            .with_max_tokens(limits.pass_tokens);
+            .with_max_tokens(limits.pass_tokens)
+            .with_gaps();
         Ok(Scorer {
             engine,
             limits,

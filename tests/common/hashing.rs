@@ -40,13 +40,16 @@ impl Hashing {
         let rows = plan.bucket().tokens;
         let section = |section: usize| meta[layout::HEADER + section * rows + row] as usize;
         let own = section(layout::OWN_START)..=section(layout::OWN_KEY);
-        let q_tile = plan.bucket().q_tile;
+        let (q_tile, block) = (plan.bucket().q_tile, plan.tiling().row_block());
+        let in_block = row % block;
         let token = |at: usize| (pass.token_ids()[at], plan.positions()[at]);
         let mut seen = Vec::new();
-        for Tile { source, start, keys, whole_rows: (lo, hi), first_row, .. } in plan.tiles(row / q_tile) {
+        for Tile { source, start, keys, whole_rows: (lo, hi), first_row, row_block, .. } in
+            plan.tiles(row / q_tile)
+        {
             let computed = source != TileSource::Slots
-                || (first_row..first_row + plan.tiling().slot_rows()).contains(&(row % q_tile));
-            if !computed {
+                || (first_row..first_row + plan.tiling().slot_rows()).contains(&in_block);
+            if !computed || row_block != row % q_tile / block {
                 continue;
             }
             for j in 0..keys {
@@ -55,13 +58,15 @@ impl Hashing {
                         let page = meta[meta[layout::PAGES] as usize + start + j / PAGE_SIZE] as usize;
                         (None, self.pages[page * PAGE_SIZE + j % PAGE_SIZE].expect("a slot that was written"))
                     }
-                    TileSource::Tokens => (Some(start + j), token(start + j)),
-                    TileSource::Slots => {
+                    TileSource::Tokens if !plan.tiling().aligned_runs() => {
+                        (Some(start + j), token(start + j))
+                    }
+                    TileSource::Tokens | TileSource::Slots => {
                         let at = meta[meta[layout::SLOTS] as usize + start + j];
                         (Some(rows + start + j), token(at as usize))
                     }
                 };
-                let whole = (lo..hi).contains(&(row % q_tile));
+                let whole = (lo..hi).contains(&in_block);
                 if whole || number.is_some_and(|number| own.contains(&number)) {
                     seen.push(key);
                 }
