@@ -169,7 +169,12 @@ impl<'a> Draft<'a> {
         let aligned_runs = self.tiling.aligned_runs();
         let (own_start, rest) = self.meta[layout::HEADER..].split_at_mut(rows);
         let (own_key, position) = rest.split_at_mut(rows);
-        own_key.fill(-1);
+        let mut end = 0;
+        for group in self.groups.iter() {
+            own_key[end..group.start()].fill(-1);
+            end = group.end();
+        }
+        own_key[end..].fill(-1);
         let Scratch { slots, runs, .. } = &mut *self.scratch;
         let mut place = |start: usize, end: usize, first_key: usize| {
             own_start[start..end].fill(first_key as i32);
