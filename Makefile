@@ -3,49 +3,48 @@
 
 # The main job: a real request, a real model.
 score: tools
-	@cargo run --release --locked --example score
+	@cargo run --release --locked -p score
 
 # The same model behind POST /v1/score on port 8000.
 serve: tools
-	@cargo run --release --locked --example serve
+	@cargo run --release --locked -p serve
 
 # libtpu shall not look for a TPU's metadata, nor mind a second process.
 NO_TPU = TPU_SKIP_MDS_QUERY=1 ALLOW_MULTIPLE_LIBTPU_LOAD=1
 
-# Every test, examples and doc tests included.
+# Every test, of the library, its examples and its documents.
 test: tools tools-extra
-	cargo build --release --locked --all-features --examples
-	$(NO_TPU) cargo test --release --locked --all-features --lib --bins --tests
-	cargo test --release --locked --all-features --doc
+	$(NO_TPU) cargo test --release --locked --workspace --all-features --lib --bins --tests
+	cargo test --release --locked --workspace --all-features --doc
 
 # Every declared Mosaic variant through the real compiler, for v5e, v6e and v7x, without a TPU; then a build that embeds
 # the executables, and a test that they are the ones that TPU clients look for.
 aot: tools tools-aot
-	cargo run --release --locked --all-features --example aot
+	cargo run --release --locked -p aot
 	$(NO_TPU) TPU_RPA_AOT=target/aot cargo test --release --locked --all-features --test selection
 
 # Figures of the README: planning, host side, attention against the dense mask.
 bench: tools
-	cargo bench --locked
+	cargo bench --locked --workspace
 
 # Replayed schedules of all committed cases against the table, without a TPU.
 # `make ratchet UPDATE=--update` writes the table.
 ratchet: tools tools-aot
-	cargo run --release --locked --features schedule --example schedule -- ratchet $(UPDATE)
+	cargo run --release --locked -p schedule -- ratchet $(UPDATE)
 
 # Search block sizes of attention for every device kind by compiling and replaying; rewrites kernels/tables.
 tune: tools tools-aot
-	cargo run --release --locked --features schedule --example schedule -- tune
+	cargo run --release --locked -p schedule -- tune
 
 # Replayed schedules of our attention beside JAX's public ragged paged attention (Python 3.11 to 3.13).
 compare: tools tools-aot
 	@sh .ci/tools.sh jax
-	PYTHONPATH=.tools/py-jax cargo run --release --locked --features schedule --example schedule -- \
+	PYTHONPATH=.tools/py-jax cargo run --release --locked -p schedule -- \
 	  compare --workload W1,W1c,W2,W3,W4,W5
 
 # A page about them: roofs, roofline plot, and how busy every region keeps the units.
 report: tools tools-aot
-	cargo run --release --locked --features schedule --example schedule -- \
+	cargo run --release --locked -p schedule -- \
 	  report --workload W1,W1c,W2,W3,W4,W5,L1 --out target/schedule/report.html
 
 .PHONY: ratchet tune compare report
@@ -53,9 +52,9 @@ report: tools tools-aot
 # What CI asks for besides the tests.
 check: tools
 	cargo fmt --all --check
-	cargo clippy --release --locked --all-features --all-targets -- -D warnings
-	cargo clippy --release --locked --no-default-features --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --all-features --no-deps
+	cargo clippy --release --locked --workspace --all-features --all-targets -- -D warnings
+	cargo clippy --release --locked --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --all-features --no-deps
 
 # Build tools of pjrt-sys, a CPU PJRT plugin and the example's model, as pinned Python packages.
 tools:

@@ -4,6 +4,7 @@
     doc = "Specs, batch plans, kernel text and the CPU reference of tpu-rpa; the `runtime` feature is off."
 )]
 #![deny(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod batch;
 #[cfg(feature = "emulator")]

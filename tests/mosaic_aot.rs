@@ -1,9 +1,6 @@
 //! The real compiler accepts the Mosaic texts for every TPU generation. Needs libtpu, and no TPU.
 #![cfg(feature = "runtime")]
 
-#[path = "common/libtpu.rs"]
-mod libtpu;
-
 use std::time::Instant;
 
 use tpu_rpa::batch::{Group, Planner, Tiling};
@@ -13,7 +10,7 @@ use tpu_rpa::spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelS
 
 /// Compiles every function for every generation; panics with all refusals.
 fn accepts(functions: &[(&str, Function)]) {
-    let Some(plugin) = libtpu::libtpu() else { return };
+    let Some(plugin) = common::libtpu::libtpu() else { return };
     let mut refused = Vec::new();
     for topology in TpuKind::ALL.map(TpuKind::topology) {
         let target = plugin.topology(topology).unwrap();

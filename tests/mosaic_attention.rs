@@ -1,17 +1,12 @@
 //! The Mosaic attention text, executed by the emulator, against the f64 reference and its own promises.
 #![cfg(feature = "emulator")]
 
-#[path = "common/mod.rs"]
-mod common;
-#[path = "common/mosaic/mod.rs"]
-mod mosaic;
-
+use common::mosaic::{MosaicAttention, mosaic_plan, q_tile, row_block_tiling};
 use common::{
     Batch, Element, Errors, GroupShape, QueryIn, Random, Scene, Tensors, batches_with_gaps, bits, cases,
     property, specs,
 };
 use half::bf16;
-use mosaic::{MosaicAttention, mosaic_plan, q_tile, row_block_tiling};
 use proptest::prelude::*;
 use tpu_rpa::batch::Tiling;
 use tpu_rpa::emulator::{self, DmaPolicy, Emulator, GridOrder, ReductionOrder, RunOptions};

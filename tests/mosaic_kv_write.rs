@@ -1,16 +1,11 @@
 //! The Mosaic KV-page write, executed by the emulator, against the reference, bit for bit.
 #![cfg(feature = "emulator")]
 
-#[path = "common/mod.rs"]
-mod common;
-#[path = "common/mosaic/mod.rs"]
-mod mosaic;
-
 use std::collections::BTreeMap;
 
+use common::mosaic::{Bits, KvWriteCase};
 use common::{Random, cases, property};
 use half::bf16;
-use mosaic::{Bits, KvWriteCase};
 use proptest::prelude::*;
 use tpu_rpa::emulator::{Emulator, Outcome, RunOptions};
 use tpu_rpa::kernels::{self, KernelError};

@@ -1,14 +1,9 @@
 //! The Mosaic label kernels, executed by the emulator, against the f64 reference.
 #![cfg(feature = "emulator")]
 
-#[path = "common/mod.rs"]
-mod common;
-#[path = "common/mosaic/mod.rs"]
-mod mosaic;
-
+use common::mosaic::LabelCase;
 use common::{Element, cases, property};
 use half::bf16;
-use mosaic::LabelCase;
 use ndarray::Array2;
 use proptest::prelude::*;
 use tpu_rpa::emulator::{self, Emulator, GridOrder, ReductionOrder, RunOptions};

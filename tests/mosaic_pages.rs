@@ -2,17 +2,10 @@
 //! the rest is the compiler's.
 #![cfg(feature = "emulator")]
 
-#[path = "common/mod.rs"]
-mod common;
+use common::mosaic::MosaicAttention;
 #[cfg(feature = "runtime")]
-#[path = "common/libtpu.rs"]
-mod libtpu;
-#[path = "common/mosaic/mod.rs"]
-mod mosaic;
-
 use common::{Batch, Element, Errors, GroupShape, Tensors};
 use half::bf16;
-use mosaic::MosaicAttention;
 use tpu_rpa::batch::{Plan, Planner, Tiling};
 use tpu_rpa::emulator::{self, AlignmentRule, DmaPolicy, Emulator, RunOptions};
 use tpu_rpa::kernels;
@@ -83,7 +76,7 @@ fn smaller_pages_break_the_alignment_rule() {
 #[test]
 fn libtpu_refuses_smaller_pages_by_that_rule() {
     use base64::Engine as _;
-    let Some(plugin) = libtpu::libtpu() else { return };
+    let Some(plugin) = common::libtpu::libtpu() else { return };
     let (_, plan) = plan(8);
     let spec = spec(8, DType::Bf16);
     let text = kernels::attention_mosaic("attention", &spec, &plan.tiling(), &plan.bucket(), 8).unwrap();

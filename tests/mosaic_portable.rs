@@ -2,21 +2,12 @@
 //! device, the Mosaic text in the emulator.
 #![cfg(all(feature = "emulator", feature = "runtime"))]
 
-#[path = "common/mod.rs"]
-mod common;
-#[path = "common/device.rs"]
-mod device;
-#[path = "common/mosaic/mod.rs"]
-mod mosaic;
-#[path = "common/tpu_function.rs"]
-mod tpu_function;
-
+use common::device::{DeviceElement, client};
+use common::mosaic::{Bits, KvWriteCase, LabelCase, mosaic_plan, row_block_tiling};
+use common::tpu_function::TpuFunction;
 use common::{Batch, Errors, GroupShape, Tensors};
-use device::{DeviceElement, client};
 use half::bf16;
-use mosaic::{Bits, KvWriteCase, LabelCase, mosaic_plan, row_block_tiling};
 use ndarray::{Array, Array2, Array3, ArrayView, Dimension};
-use tpu_function::TpuFunction;
 use tpu_rpa::batch::Tiling;
 use tpu_rpa::emulator::{self, RunOptions, Tensor};
 use tpu_rpa::kernels::{self, Function};
@@ -39,7 +30,7 @@ fn on_tpu(function: &Function, inputs: &[Tensor]) -> Tensor {
 
 /// A portable function.
 fn portable(function: &Function, inputs: &[Tensor]) -> Tensor {
-    let outputs = tpu_function::execute(client(), &function.module(), inputs);
+    let outputs = common::tpu_function::execute(client(), &function.module(), inputs);
     outputs.unwrap_or_else(|e| panic!("{}: {e}", function.name())).remove(0)
 }
 
@@ -68,7 +59,7 @@ fn attention_agrees<E: DeviceElement + emulator::Element>(
 
     // The portable kernel takes a plan of its own, over a bucket of its own.
     let tiling = Tiling::new(128, 128, 64, spec.page_size()).unwrap();
-    let plan = device::plan(spec, tiling, batch);
+    let plan = common::device::plan(spec, tiling, batch);
     let rows = plan.bucket().tokens;
     let fit = |x: &Array3<E>| {
         let mut fitted = Array::from_elem((rows, x.dim().1, x.dim().2), E::from_f32(f32::NAN));
@@ -82,7 +73,7 @@ fn attention_agrees<E: DeviceElement + emulator::Element>(
         v: fit(&tensors.v),
         kv_pages: tensors.kv_pages.clone(),
     };
-    let portable = device::attention(spec, &plan, &tensors).mapv(|x| f64::from(Into::<f32>::into(x)));
+    let portable = common::device::attention(spec, &plan, &tensors).mapv(|x| f64::from(Into::<f32>::into(x)));
     let live = ndarray::s![..batch.total_tokens, .., ..];
     let apart = relative_error(found.slice(live), portable.slice(live));
     println!("{spec:?}: {apart:.1e} from the portable kernel, {:.1e} from f64", errors.kernel);

@@ -1,8 +1,6 @@
 //! The planner against the definition of visibility: every plan, decoded from its words alone, must make each
 //! row see exactly the keys that `mask` lets it see, once and in order.
 
-mod common;
-
 use std::collections::HashSet;
 
 use common::{Batch, GroupShape, Random, batches_with_gaps, page_sizes, tilings_of_all_kinds, windows};

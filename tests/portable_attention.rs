@@ -1,17 +1,12 @@
 //! The portable attention kernel on a real PJRT device, against the f64 reference and its own promises.
 #![cfg(feature = "runtime")]
 
-#[path = "common/mod.rs"]
-mod common;
-#[path = "common/device.rs"]
-mod device;
-
 use std::collections::HashSet;
 
+use common::device::DeviceElement;
 use common::{
     Batch, Errors, GroupShape, QueryIn, Random, Scene, Tensors, batches_with_gaps, bits, specs, tilings,
 };
-use device::DeviceElement;
 use half::bf16;
 use ndarray::{Array3, s};
 use proptest::prelude::*;
@@ -30,9 +25,9 @@ fn errors<E: DeviceElement>(
     rounding: Rounding,
     seed: u64,
 ) -> Errors {
-    let plan = device::plan(spec, tiling, batch);
+    let plan = common::device::plan(spec, tiling, batch);
     let tensors = Tensors::<E>::random(spec, batch, plan.bucket().tokens, seed);
-    let found = device::attention(spec, &plan, &tensors);
+    let found = common::device::attention(spec, &plan, &tensors);
     Errors::new(spec, batch, &tensors, &found, rounding)
 }
 
@@ -79,7 +74,7 @@ fn rows_of_a_slot_tile_that_lie_apart_are_counted_once() {
     });
     let batch = Batch::new(16, &shapes, 1);
     let tiling = Tiling::new(256, 512, 64, 16).unwrap();
-    let plan = device::plan(&spec, tiling, &batch);
+    let plan = common::device::plan(&spec, tiling, &batch);
     let slots: Vec<_> = plan.tiles(0).filter(|t| t.source == TileSource::Slots).collect();
     let entries: Vec<_> = slots.iter().map(|t| (t.start, t.first_row)).collect();
     assert_eq!((plan.tiling().q_tile(), entries), (256, vec![(0, 160), (0, 240)]));
@@ -102,9 +97,9 @@ fn a_row_that_sees_one_key_returns_its_v_bit_for_bit() {
     let shapes: Vec<_> =
         (0..40).map(|_| GroupShape { prefix_len: 0, lead: false, segments: vec![1, 1] }).collect();
     let batch = Batch::new(16, &shapes, 1);
-    let plan = device::plan(&spec, tiling, &batch);
+    let plan = common::device::plan(&spec, tiling, &batch);
     let tensors = Tensors::<f32>::random(&spec, &batch, plan.bucket().tokens, 3);
-    let found = device::attention(&spec, &plan, &tensors);
+    let found = common::device::attention(&spec, &plan, &tensors);
     for row in 0..batch.total_tokens {
         for head in 0..6 {
             let v = tensors.v.slice(s![row, head / 3, ..]);
@@ -120,11 +115,11 @@ fn older_plugins_give_the_same_exactness() {
     let mut shapes = vec![GroupShape { prefix_len: 40, lead: true, segments: vec![30, 20, 1, 20] }];
     shapes.extend((0..9).map(|_| GroupShape { prefix_len: 0, lead: false, segments: vec![1] }));
     let batch = Batch::new(16, &shapes, 1);
-    let plan = device::plan(&spec, kernels::default_tiling(16).unwrap(), &batch);
+    let plan = common::device::plan(&spec, kernels::default_tiling(16).unwrap(), &batch);
     let tensors = Tensors::<f32>::random(&spec, &batch, plan.bucket().tokens, 3);
     let exact = reference::attention(&spec, &tensors.inputs(), &batch.groups());
-    for client in device::older_clients() {
-        let found = device::attention_on(&client, &spec, &plan, &tensors);
+    for client in common::device::older_clients() {
+        let found = common::device::attention_on(&client, &spec, &plan, &tensors);
         assert!(relative_error(found.view(), exact.view()) < 2e-6, "{}", client.platform_version());
         for row in 71..80 {
             for head in 0..6 {
@@ -141,11 +136,11 @@ fn older_plugins_give_the_same_exactness() {
 fn constant_v_is_returned() {
     let spec = spec(4, 2, 128);
     let batch = scoring(300, 77, &[20, 1, 0, 33, 300]);
-    let plan = device::plan(&spec, kernels::default_tiling(16).unwrap(), &batch);
+    let plan = common::device::plan(&spec, kernels::default_tiling(16).unwrap(), &batch);
     let mut tensors = Tensors::<f32>::random(&spec, &batch, plan.bucket().tokens, 3);
     tensors.v.slice_mut(s![..batch.total_tokens, .., ..]).fill(0.75);
     tensors.kv_pages.slice_mut(s![.., 1, .., .., ..]).mapv_inplace(|x| if x.is_nan() { x } else { 0.75 });
-    let found = device::attention(&spec, &plan, &tensors);
+    let found = common::device::attention(&spec, &plan, &tensors);
     let live = found.slice(s![..batch.total_tokens, .., ..]);
     assert!(live.iter().all(|x| (x - 0.75).abs() < 1e-6));
     assert!(
@@ -157,9 +152,9 @@ fn constant_v_is_returned() {
 /// Runs a scene; returns the result and the rows of each item.
 fn run(scene: &Scene, items: &[(u64, usize)], query: QueryIn) -> (Array3<f32>, Vec<std::ops::Range<usize>>) {
     let batch = scene.batch(items, query);
-    let plan = device::plan(&scene.spec, kernels::default_tiling(16).unwrap(), &batch);
+    let plan = common::device::plan(&scene.spec, kernels::default_tiling(16).unwrap(), &batch);
     let (tensors, places) = scene.tensors::<f32>(&batch, items, query, plan.bucket().tokens);
-    (device::attention(&scene.spec, &plan, &tensors), places)
+    (common::device::attention(&scene.spec, &plan, &tensors), places)
 }
 
 /// Greatest relative difference of item `id`'s rows between two runs; 0 means the same bits.
@@ -249,18 +244,18 @@ fn a_new_composition_of_a_bucket_compiles_nothing() {
         [vec![20; 60], vec![25; 48], vec![19; 63], vec![600, 500], vec![1200], vec![1; 1100], vec![33; 35]]
     {
         let batch = scoring(0, 40, &items);
-        let plan = device::plan(&spec, tiling, &batch);
+        let plan = common::device::plan(&spec, tiling, &batch);
         buckets.insert(plan.bucket());
         let tensors = Tensors::<f32>::random(&spec, &batch, plan.bucket().tokens, 3);
-        device::attention(&spec, &plan, &tensors);
+        common::device::attention(&spec, &plan, &tensors);
         let function =
             kernels::attention("attention", &spec, &tiling, &plan.bucket(), batch.pool_pages.max(1));
         texts.insert(function.unwrap().module());
     }
     assert_eq!((buckets.len(), texts.len()), (1, 1), "{buckets:?}");
-    let before = device::client().cache_stats();
-    device::client().compile(texts.iter().next().unwrap(), &CompileOptions::new()).unwrap();
-    let after = device::client().cache_stats();
+    let before = common::device::client().cache_stats();
+    common::device::client().compile(texts.iter().next().unwrap(), &CompileOptions::new()).unwrap();
+    let after = common::device::client().cache_stats();
     assert_eq!(after.memory_hits, before.memory_hits + 1);
 }
 
@@ -276,7 +271,7 @@ fn every_declared_variant_compiles_and_hostile_shapes_are_refused() {
                     &[GroupShape { prefix_len: 40, lead: false, segments: vec![20, 3] }],
                     1,
                 );
-                let plan = device::plan(spec, tiling, &batch);
+                let plan = common::device::plan(spec, tiling, &batch);
                 kernels::attention("k", spec, &tiling, &plan.bucket(), batch.pool_pages).unwrap()
             }
             KvWrite(spec) => kernels::kv_write("k", spec, 32, 4).unwrap(),
@@ -284,13 +279,13 @@ fn every_declared_variant_compiles_and_hostile_shapes_are_refused() {
             LabelSoftmax(spec) => kernels::label_softmax("k", spec, 32, 4).unwrap(),
             other => panic!("{other:?} is not tested"),
         };
-        device::client()
+        common::device::client()
             .compile(&function.module(), &CompileOptions::new())
             .unwrap_or_else(|e| panic!("{}: {e}", variant.id));
     }
     let spec = spec(4, 4, 64);
     let tiling = kernels::default_tiling(16).unwrap();
-    let bucket = device::plan(&spec, tiling, &scoring(0, 4, &[4])).bucket();
+    let bucket = common::device::plan(&spec, tiling, &scoring(0, 4, &[4])).bucket();
     let refused = |name: &str, bucket: tpu_rpa::batch::Bucket, pages: usize| {
         kernels::attention(name, &spec, &tiling, &bucket, pages).unwrap_err()
     };

@@ -1,13 +1,8 @@
 //! KV-page write, label log-probs and label softmax on a real PJRT device, against the reference.
 #![cfg(feature = "runtime")]
 
-#[path = "common/mod.rs"]
-mod common;
-#[path = "common/device.rs"]
-mod device;
-
+use common::device::{DeviceElement, client};
 use common::{Random, normal};
-use device::{DeviceElement, client};
 use half::bf16;
 use ndarray::{Array2, Array3, Array5};
 use tpu_rpa::batch::{Group, KvSlots, Planner};
@@ -130,7 +125,7 @@ fn label_errors<E: DeviceElement>(case: &Case, seed: u64) -> (f64, f64) {
     let logprobs = absolute_error(found.view(), exact.view());
 
     let function = kernels::label_softmax("label_softmax", &spec, case.tokens, case.rows).unwrap();
-    let found = array(device::run(client(), &function, &arguments)[0].to_vec().unwrap());
+    let found = array(common::device::run(client(), &function, &arguments)[0].to_vec().unwrap());
     let exact = reference::label_softmax(hidden.view(), &rows, lm_head.view(), labels);
     (logprobs, absolute_error(found.view(), exact.view()))
 }

@@ -1,8 +1,6 @@
 //! The reference on poisoned tensors: it reads what a row sees and nothing else, and its same-precision
 //! evaluations err as little as their roundings allow.
 
-mod common;
-
 use common::{Batch, Element, Tensors, batches, specs};
 use half::bf16;
 use ndarray::s;

@@ -1,14 +1,11 @@
 //! libtpu: ahead-of-time compilation needs no TPU, a client does.
 #![cfg(feature = "runtime")]
 
-#[path = "common/libtpu.rs"]
-mod libtpu;
-
 use tpu_rpa::runtime::{Client, ClientOptions, CompileOptions, RuntimeError};
 
 #[test]
 fn libtpu_compiles_ahead_of_time_and_says_that_there_is_no_tpu() {
-    let Some(plugin) = libtpu::libtpu() else { return };
+    let Some(plugin) = common::libtpu::libtpu() else { return };
     let error = plugin.topology("TPU v99").unwrap_err();
     assert!(error.to_string().contains("TPU v99"), "{error}");
 

@@ -1,17 +1,11 @@
 //! The schedule replay against counts known by hand. The first test reads a committed schedule; the others compile
 //! with libtpu where it can be had, and need no TPU.
 
-mod common;
-#[path = "common/libtpu.rs"]
-mod libtpu;
-#[path = "common/mosaic/mod.rs"]
-mod mosaic;
-
 use std::path::PathBuf;
 
+use common::mosaic::MosaicAttention;
 use common::{Batch, GroupShape, Random, Tensors};
 use half::bf16;
-use mosaic::MosaicAttention;
 use tpu_rpa::batch::{Planner, Tiling};
 use tpu_rpa::emulator::RunOptions;
 use tpu_rpa::kernels::{self, TensorType};
@@ -29,7 +23,7 @@ fn compile() {
 }
 
 fn compiler() -> Option<Compiler> {
-    Some(Compiler::new(std::env::current_exe().unwrap(), &["--exact", "compile"], libtpu::path()?))
+    Some(Compiler::new(std::env::current_exe().unwrap(), &["--exact", "compile"], common::libtpu::path()?))
 }
 
 fn cache() -> PathBuf {

@@ -1,12 +1,9 @@
 //! The scoring module against an engine that reads each plan as a kernel does and hashes what a row sees: a wrong
 //! group, row, position, page or label gives another number.
 
-#[path = "common/hashing.rs"]
-mod hashing;
-
 use std::collections::HashMap;
 
-use hashing::{Hashing, PAGE_SIZE, expected};
+use common::hashing::{Hashing, PAGE_SIZE, expected};
 use proptest::prelude::*;
 use tpu_rpa::batch::Tiling;
 use tpu_rpa::score::{

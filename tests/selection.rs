@@ -1,9 +1,6 @@
 //! Which kernel a client runs, and where its executable comes from.
 #![cfg(feature = "runtime")]
 
-#[path = "common/libtpu.rs"]
-mod libtpu;
-
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::ThreadId;
@@ -187,7 +184,7 @@ fn a_precompiled_executable_of_something_else_is_not_asked_for() {
 
 #[test]
 fn a_tpu_topology_gets_the_mosaic_kernels() {
-    let Some(plugin) = libtpu::libtpu() else { return };
+    let Some(plugin) = common::libtpu::libtpu() else { return };
     for kind in TpuKind::ALL {
         let topology = plugin.topology(kind.topology()).unwrap();
         assert_eq!(topology.target().unwrap(), Target::Tpu);
@@ -220,7 +217,7 @@ fn embedded_executables_are_of_the_declared_variants() {
             assert_eq!(found[0].source, Precompiled::source_hash(&module), "{} for {kind}", variant.id);
         }
     }
-    let Some(plugin) = libtpu::libtpu() else { return };
+    let Some(plugin) = common::libtpu::libtpu() else { return };
     for kind in TpuKind::ALL {
         let topology = plugin.topology(kind.topology()).unwrap();
         for p in embedded.iter().filter(|p| p.topology == kind.topology()) {

@@ -1,16 +1,11 @@
 //! Tuned block sizes: what clients choose is what the tables say, fits into every TPU, and computes the right thing.
 #![cfg(feature = "emulator")]
 
-#[path = "common/mod.rs"]
-mod common;
-#[path = "common/mosaic/mod.rs"]
-mod mosaic;
-
 use std::collections::BTreeSet;
 
+use common::mosaic::{MosaicAttention, mosaic_plan};
 use common::{Batch, Errors, GroupShape, Tensors};
 use half::bf16;
-use mosaic::{MosaicAttention, mosaic_plan};
 use tpu_rpa::batch::{Group, Tiling};
 use tpu_rpa::emulator::{DmaPolicy, Emulator, RunOptions};
 use tpu_rpa::kernels::{self, Target, TpuKind, WorkloadClass, tuned_tiling};

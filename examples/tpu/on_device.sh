@@ -33,13 +33,13 @@ if [ -n "$LIBTPU" ]; then
   TPU_LIBRARY_PATH=$PWD/.tools/py-libtpu/libtpu/libtpu.so
   export TPU_LIBRARY_PATH
 fi
-step build cargo build --release --locked --all-features --examples
+step build cargo build --release --locked --workspace --all-features
 step test-runtime cargo test --release --locked --all-features --test runtime_libtpu --test runtime_failure
-step test-scores cargo test --release --locked --all-features --test golden -- --nocapture
+step test-scores cargo test --release --locked -p engine --test golden -- --nocapture
 step bench-planning cargo bench --locked --bench planning
 step bench-attention cargo bench --locked --bench attention
-step bench-end-to-end cargo bench --locked --bench end_to_end
-step bench-score cargo run --release --locked --example bench_score -- --profile "$PROFILE" --dtype "$DTYPE" \
+step bench-end-to-end cargo bench --locked -p engine
+step bench-score cargo run --release --locked -p bench_score -- --profile "$PROFILE" --dtype "$DTYPE" \
   --json "$RESULTS/bench_score.json" --csv "$RESULTS/bench_score.csv" --trace "$RESULTS/trace.json"
 [ -d target/criterion ] && tar -czf "$RESULTS/criterion.tar.gz" -C target criterion
 exit "$failed"

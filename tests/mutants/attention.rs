@@ -8,11 +8,11 @@ use tpu_rpa::kernels;
 use tpu_rpa::reference::Rounding;
 use tpu_rpa::spec::{AttentionSpec, DType};
 
-use crate::common::{Batch, Element, Errors, GroupShape, Tensors, score_size};
-use crate::mosaic::{MosaicAttention, mosaic_plan, mosaic_tiling, row_block_tiling};
 use crate::seeding::{
     self, Edit, Killed, Mutant, WordEdit, diagnosis, drop_line, orders, replace, seed, seed_words,
 };
+use common::mosaic::{MosaicAttention, mosaic_plan, mosaic_tiling, row_block_tiling};
+use common::{Batch, Element, Errors, GroupShape, Tensors, score_size};
 
 const KERNEL: &str = "attention";
 

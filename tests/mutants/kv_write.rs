@@ -1,11 +1,11 @@
 use half::bf16;
 use tpu_rpa::spec::{DType, KvWriteSpec};
 
-use crate::common::Random;
-use crate::mosaic::KvWriteCase;
 use crate::seeding::{
     Killed, Mutant, WordEdit, diagnosis, drop_line, emulator, orders, replace, seed, seed_words,
 };
+use common::Random;
+use common::mosaic::KvWriteCase;
 
 const KERNEL: &str = "kv_write";
 

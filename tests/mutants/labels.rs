@@ -3,8 +3,8 @@ use tpu_rpa::emulator::Operands;
 use tpu_rpa::kernels::LabelOutput;
 use tpu_rpa::spec::LabelSet;
 
-use crate::mosaic::LabelCase;
 use crate::seeding::{Killed, Mutant, diagnosis, drop_line, emulator, orders, replace, seed};
+use common::mosaic::LabelCase;
 
 fn check(
     case: &LabelCase<f32>,

@@ -2,15 +2,6 @@
 //! by a check that passes without it. `kernels/MUTANTS.md` lists them; `UPDATE_MUTANTS=1` writes it anew.
 #![cfg(all(feature = "emulator", feature = "runtime"))]
 
-#[path = "../common/mod.rs"]
-mod common;
-#[path = "../common/device.rs"]
-mod device;
-#[path = "../common/mosaic/mod.rs"]
-mod mosaic;
-#[path = "../common/tpu_function.rs"]
-mod tpu_function;
-
 mod attention;
 mod kv_write;
 mod labels;

@@ -5,11 +5,11 @@ use tpu_rpa::kernels::{self, Function};
 use tpu_rpa::reference::Rounding;
 use tpu_rpa::spec::{AttentionSpec, LabelSet};
 
-use crate::common::{Batch, Errors, GroupShape, Tensors};
-use crate::device::client;
-use crate::mosaic::{LabelCase, mosaic_plan, mosaic_tiling};
 use crate::seeding::{Edit, Mutant, replace, seed};
-use crate::tpu_function::TpuFunction;
+use common::device::client;
+use common::mosaic::{LabelCase, mosaic_plan, mosaic_tiling};
+use common::tpu_function::TpuFunction;
+use common::{Batch, Errors, GroupShape, Tensors};
 
 pub fn mutants() -> Vec<Mutant> {
     [attention(), kv_write(), logprobs(), softmax()].into_iter().flatten().collect()

@@ -1,0 +1,3 @@
+//! What tests of other parts use of the benchmark.
+
+pub mod xplane;

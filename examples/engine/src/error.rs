@@ -1,0 +1,79 @@
+use std::path::PathBuf;
+
+use tpu_rpa::batch::BatchError;
+use tpu_rpa::kernels::KernelError;
+use tpu_rpa::runtime::RuntimeError;
+use tpu_rpa::spec::SpecError;
+
+/// Why the engine could not be set up, or could not run a pass.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// There is no model where it is looked for.
+    #[error("there is no model at {}: run `make tools` to fetch it, or name a GGUF file with --model", path.display())]
+    NoModel {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The model file cannot be opened.
+    #[error("{}: {source}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// The file is not readable as GGUF.
+    #[error("{}: {source}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// The reader's words.
+        source: anamnesis::AnamnesisError,
+    },
+    /// The model is of a kind that this engine does not run.
+    #[error("model metadata: {key} is {found}; {expected}")]
+    Unsupported {
+        /// Metadata key or tensor name.
+        key: String,
+        /// What the file has.
+        found: String,
+        /// What the engine takes.
+        expected: String,
+    },
+    /// The vocabulary in the file does not make a tokenizer.
+    #[error("tokenizer: {0}")]
+    Tokenizer(#[source] tokenizers::Error),
+    /// The program template does not render.
+    #[error("program template: {0}")]
+    Template(#[from] minijinja::Error),
+    /// A kernel cannot be made for the model's shapes.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The model's shapes are not ones that kernels exist for.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The model's limits make no scorer.
+    #[error(transparent)]
+    Limits(Box<tpu_rpa::score::ScoreError>),
+    /// The attention kernel's block sizes do not suit the page size.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// There is no plugin.
+    #[error("there is no PJRT plugin: run `make tools` to fetch one, or name one with --plugin")]
+    NoPlugin {
+        /// What was tried.
+        source: RuntimeError,
+    },
+    /// The plugin failed.
+    #[error(transparent)]
+    Runtime(RuntimeError),
+}
+
+impl From<RuntimeError> for EngineError {
+    fn from(error: RuntimeError) -> Self {
+        match error {
+            RuntimeError::NoPlugin { .. } => EngineError::NoPlugin { source: error },
+            other => EngineError::Runtime(other),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+use std::path::PathBuf;
+
+use tpu_rpa::runtime::{Client, ClientOptions, DiscoveryOptions, Plugin};
+use tpu_rpa::score::Scorer;
+use tpu_rpa::spec::DType;
+
+use super::wire::{Failure, Reader, Scoring};
+use super::{EngineError, Llama, ModelFile, Tokenizer};
+
+/// What a [`Service`] is made of.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// GGUF file.
+    pub model: PathBuf,
+    /// PJRT plugin; found as the runtime finds it where none is named.
+    pub plugin: Option<PathBuf>,
+    /// Storage type.
+    pub dtype: DType,
+    /// Where compiled programs are kept between runs.
+    pub cache: Option<PathBuf>,
+}
+
+impl Setup {
+    /// The model file's name without extension.
+    pub fn model_name(&self) -> String {
+        self.model.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}
+
+/// A loaded model that answers scoring requests.
+pub struct Service {
+    pub scorer: Scorer<Llama>,
+    pub tokenizer: Tokenizer,
+}
+
+impl Service {
+    /// Loads everything. `on_tensor` is told how many of how many tensors are done.
+    pub fn open(setup: &Setup, on_tensor: &mut dyn FnMut(usize, usize)) -> Result<Self, EngineError> {
+        let file = ModelFile::open(&setup.model)?;
+        let tokenizer = Tokenizer::read(&file)?;
+        let mut places = DiscoveryOptions::from_env();
+        if let Some(path) = &setup.plugin {
+            places = places.explicit(path);
+        }
+        let plugin = Plugin::discover(&places)?;
+        let mut options = ClientOptions::new().device_count(1);
+        if let Some(folder) = &setup.cache {
+            options = options.disk_cache(folder);
+        }
+        let client = Client::new(&plugin, options)?;
+        let llama = Llama::load(client, &file, setup.dtype, on_tensor)?;
+        Ok(Service { scorer: Scorer::new(llama).map_err(|e| EngineError::Limits(Box::new(e)))?, tokenizer })
+    }
+
+    /// Answers one JSON request.
+    pub fn answer(&mut self, json: &[u8]) -> Result<Scoring, Failure> {
+        let vocabulary = self.scorer.limits().vocabulary;
+        let request = Reader { tokenizer: &self.tokenizer, vocabulary, model: None }.parse(json)?;
+        Ok(Scoring::with_logprobs(self.scorer.score(&request)?))
+    }
+}
