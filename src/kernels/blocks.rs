@@ -1,28 +1,10 @@
 //! Block sizes of the manifests: for a target and a page size, and nothing else, so that a sum is grouped the same way
 //! whatever the batch.
 
-use super::Target;
-use super::registry::BLOCKS;
+use super::kernel::Target;
+use super::tables::BLOCKS;
+use super::tiles::Tiles;
 use crate::batch::{BatchError, Tiling};
-
-/// Block sizes as the manifests declare them.
-pub(crate) struct Blocks {
-    pub attention: Tiles,
-    pub attention_tpu: Tiles,
-    /// Rows of the LM head that the portable label kernels multiply at a time.
-    pub vocab_block: usize,
-}
-
-/// Query, key and own tile of attention, and row blocks of a query tile where it has several, in tokens.
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Tiles {
-    pub q_tile: usize,
-    pub kv_tile: usize,
-    pub own_tile: usize,
-    #[serde(default)]
-    pub row_block: Option<usize>,
-}
 
 impl Target {
     /// Attention's block sizes for a page size, from `kernels/attention/manifest.toml`: plans for this target are made

@@ -1,29 +1,24 @@
 //! Kernel text: templates under `kernels/`, rendered for a spec and a bucket, verified, wrapped as functions.
 
 mod blocks;
+mod class;
 mod error;
 mod function;
 mod kernel;
 mod mosaic;
-#[cfg(in_library)]
-mod params;
-#[cfg(not(in_library))]
 pub(crate) mod params;
 mod portable;
 #[cfg(in_library)]
 mod registry;
 mod render;
+mod tables;
+pub(crate) mod tiles;
 mod tuned;
 mod variant;
 mod verify;
 
-use crate::batch::layout;
-#[cfg(not(in_library))]
-use crate::registry;
-
 pub use blocks::default_tiling;
-#[cfg(not(in_library))]
-pub(crate) use blocks::{Blocks, Tiles};
+pub use class::WorkloadClass;
 pub use error::KernelError;
 pub use function::{Function, TensorType};
 pub use kernel::{Kernel, Target, stablehlo_function};
@@ -35,8 +30,6 @@ pub use mosaic::{
 pub use portable::{attention, kv_write, label_logprobs, label_softmax};
 #[cfg(in_library)]
 pub use registry::variants;
-#[cfg(not(in_library))]
-pub(crate) use tuned::TunedEntry;
-pub use tuned::{TunedTiling, WorkloadClass, attention_vmem, tuned_tiling};
+pub use tuned::{TunedTiling, attention_vmem, tuned_tiling};
 pub use variant::{Variant, VariantShape, Workload};
 pub use verify::VerifyError;

@@ -1,8 +1,9 @@
 //! The portable kernels: StableHLO for any PJRT backend.
 
 use super::function::{Function, TensorType};
-use super::{KernelError, layout, params, registry, render};
-use crate::batch::{Bucket, Tiling};
+use super::tables::BLOCKS;
+use super::{KernelError, params, render};
+use crate::batch::{Bucket, Tiling, layout};
 use crate::spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelSet};
 
 /// Ragged paged attention over a bucket: `(q, k, v, kv_pages, meta) -> out`.
@@ -112,7 +113,7 @@ fn labels_function(
     rows: usize,
     render: impl Fn(&render::LabelsContext<'_>) -> Result<String, minijinja::Error>,
 ) -> Result<Function, KernelError> {
-    let vocab_block = registry::BLOCKS.vocab_block.min(spec.vocab());
+    let vocab_block = BLOCKS.vocab_block.min(spec.vocab());
     let context = labels_context(name, spec, tokens, rows, vocab_block)?;
     let outputs = vec![TensorType::new(DType::F32, &[rows, spec.labels().len()])];
     Function::new(kernel, name, render(&context), labels_inputs(spec, tokens, rows), outputs, None)

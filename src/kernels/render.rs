@@ -3,8 +3,8 @@
 use minijinja::{Environment, UndefinedBehavior};
 use serde::Serialize;
 
-use super::layout;
 use super::params;
+use crate::batch::layout;
 
 /// Slots at which runs of new keys start, see `Tiling::RUN_ALIGN`.
 const RUN_ALIGN: usize = 16;

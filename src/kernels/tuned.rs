@@ -2,105 +2,13 @@
 
 use std::fmt;
 
-use super::blocks::Tiles;
-#[cfg(in_library)]
-use super::registry::TUNED;
-use super::{Target, TpuKind};
-use crate::batch::{BatchError, Group, Tiling};
-#[cfg(not(in_library))]
-use crate::registry::TUNED;
-use crate::spec::{AttentionSpec, DType};
-
-/// What a batch mostly consists of: what block sizes depend on, besides heads and device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(not(in_library), derive(serde::Deserialize), serde(rename_all = "lowercase"))]
-#[non_exhaustive]
-pub enum WorkloadClass {
-    /// Many segments that share a prefix or a lead: scoring.
-    Packed,
-    /// Long sequences from their start, or nearly: more new tokens than cached ones.
-    Prefill,
-    /// Few new tokens a sequence behind long cached ones.
-    Decode,
-    /// Anything else.
-    Mixed,
-}
-
-impl WorkloadClass {
-    /// All of them.
-    pub const ALL: [WorkloadClass; 4] =
-        [WorkloadClass::Packed, WorkloadClass::Prefill, WorkloadClass::Decode, WorkloadClass::Mixed];
-
-    /// The class of a batch: packed where groups have four segments or more on average; else decode where they have at
-    /// most eight new tokens on average; else prefill where new tokens outnumber those of cached prefixes; else mixed.
-    /// A batch without groups is mixed.
-    pub fn of(groups: &[Group<'_>]) -> Self {
-        let sum = |of: fn(&Group<'_>) -> usize| groups.iter().map(of).sum::<usize>();
-        let segments = sum(|g| g.cu_seg_lens.len().saturating_sub(1));
-        let new = sum(|g| match g.cu_seg_lens {
-            [first, .., last] => last.saturating_sub(*first).max(0) as usize,
-            _ => 0,
-        });
-        let cached = sum(|g| g.prefix_len.max(0) as usize);
-        if groups.is_empty() {
-            WorkloadClass::Mixed
-        } else if segments >= 4 * groups.len() {
-            WorkloadClass::Packed
-        } else if new <= 8 * groups.len() {
-            WorkloadClass::Decode
-        } else if new > cached {
-            WorkloadClass::Prefill
-        } else {
-            WorkloadClass::Mixed
-        }
-    }
-
-    /// Short name: `packed`, `prefill`, `decode`, `mixed`.
-    pub fn name(self) -> &'static str {
-        match self {
-            WorkloadClass::Packed => "packed",
-            WorkloadClass::Prefill => "prefill",
-            WorkloadClass::Decode => "decode",
-            WorkloadClass::Mixed => "mixed",
-        }
-    }
-}
-
-impl fmt::Display for WorkloadClass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// A line of a table: for this shape on this device, these block sizes took the fewest cycles.
-#[derive(Clone, Debug)]
-pub(crate) struct TunedEntry {
-    pub device: TpuKind,
-    pub class: WorkloadClass,
-    pub q_heads: usize,
-    pub kv_heads: usize,
-    pub head_dim: usize,
-    pub dtype: DType,
-    pub page_size: usize,
-    pub tiles: Tiles,
-    pub scaled_scores: bool,
-}
-
-impl TunedEntry {
-    fn group(&self) -> usize {
-        self.q_heads / self.kv_heads
-    }
-
-    /// How unlike a shape it was measured on: octaves between the ratios of heads, the head sizes, half of those
-    /// between the KV heads, a quarter of those between the page sizes.
-    fn distance(&self, spec: &AttentionSpec) -> f64 {
-        let octaves = |a: usize, b: usize| (a as f64 / b as f64).log2().abs();
-        octaves(self.group(), spec.group_size())
-            + octaves(self.head_dim, spec.head_dim())
-            + octaves(self.kv_heads, spec.kv_heads()) / 2.0
-            + octaves(self.page_size, spec.page_size()) / 4.0
-    }
-}
+use super::class::WorkloadClass;
+use super::kernel::Target;
+use super::mosaic::TpuKind;
+use super::tables::TUNED;
+use super::tiles::TunedEntry;
+use crate::batch::{BatchError, Tiling};
+use crate::spec::AttentionSpec;
 
 /// Block sizes for a shape on a device, and where they come from.
 #[derive(Clone, Debug)]

@@ -1,8 +1,8 @@
 use super::super::function::Function;
 use super::super::portable::{attention_context, attention_types};
-use super::super::{KernelError, layout, render};
+use super::super::{KernelError, render};
 use super::{SMEM_LIMIT, VMEM_LIMIT, encoded, template};
-use crate::batch::{Bucket, Tiling};
+use crate::batch::{Bucket, Tiling, layout};
 use crate::spec::AttentionSpec;
 
 /// Mosaic text of ragged paged attention, for [`Tiling::with_aligned_runs`] plans; its header says what operands
