@@ -31,18 +31,21 @@ pub(crate) fn variants() -> Result<Vec<Variant>> {
         let spec = KvWriteSpec::new(p.kv_heads, p.head_dim, p.page_size, dtype(&at, &p.dtype)?);
         found.push(variant(at, &declared, spec.map(VariantShape::KvWrite))?);
     }
-    let shapes: [(&str, fn(LabelLogprobsSpec) -> VariantShape); 2] =
-        [("label_logprobs", VariantShape::LabelLogprobs), ("label_softmax", VariantShape::LabelSoftmax)];
-    for (kernel, shape) in shapes {
-        for declared in manifest::<LabelsManifest>(kernel)?.variant {
-            let at = format!("{kernel}/{}", declared.id);
-            let p = &declared.params;
-            let labels = if p.per_row { LabelSet::PerRow(p.labels) } else { LabelSet::Shared(p.labels) };
-            let spec = LabelLogprobsSpec::new(p.hidden, p.vocab, labels, dtype(&at, &p.dtype)?);
-            found.push(variant(at, &declared, spec.map(shape))?);
-        }
-    }
+    found.extend(labels("label_logprobs", VariantShape::LabelLogprobs)?);
+    found.extend(labels("label_softmax", VariantShape::LabelSoftmax)?);
     Ok(found)
+}
+
+fn labels(kernel: &str, shape: fn(LabelLogprobsSpec) -> VariantShape) -> Result<Vec<Variant>> {
+    let declared = manifest::<LabelsManifest>(kernel)?.variant.into_iter();
+    let variants = declared.map(|declared| {
+        let at = format!("{kernel}/{}", declared.id);
+        let p = &declared.params;
+        let labels = if p.per_row { LabelSet::PerRow(p.labels) } else { LabelSet::Shared(p.labels) };
+        let spec = LabelLogprobsSpec::new(p.hidden, p.vocab, labels, dtype(&at, &p.dtype)?);
+        variant(at, &declared, spec.map(shape))
+    });
+    variants.collect()
 }
 
 fn variant<P>(
