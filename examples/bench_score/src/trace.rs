@@ -35,7 +35,7 @@ impl Trace {
         let (layer, host) = ChromeLayerBuilder::new().file(path).include_args(true).build();
         let epoch = now();
         let own = tracing_subscriber::filter::filter_fn(|meta| {
-            meta.target().starts_with("tpu_rpa") || meta.target().starts_with("bench_score")
+            ["tpu_rpa", "engine", "bench_score"].iter().any(|own| meta.target().starts_with(own))
         });
         tracing_subscriber::registry().with(layer.with_filter(own)).init();
         Ok(Trace { path: path.to_owned(), host, epoch, devices: None })

@@ -30,6 +30,16 @@ pub enum EngineError {
         /// The reader's words.
         source: anamnesis::AnamnesisError,
     },
+    /// A tensor cannot be read.
+    #[error("{}: tensor {name}: {source}", path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The reader's words.
+        source: anamnesis::AnamnesisError,
+    },
     /// The model is of a kind that this engine does not run.
     #[error("model metadata: {key} is {found}; {expected}")]
     Unsupported {

@@ -105,7 +105,11 @@ impl ModelFile {
                 expected: format!("the metadata asks for {dims:?}"),
             });
         }
-        self.values(info).map_err(|source| EngineError::Gguf { path: self.path.clone(), source })
+        self.values(info).map_err(|source| EngineError::Tensor {
+            path: self.path.clone(),
+            name: name.into(),
+            source,
+        })
     }
 
     fn values(&self, info: &GgufTensorInfo) -> Result<Vec<f32>, AnamnesisError> {
