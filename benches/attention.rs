@@ -86,6 +86,7 @@ impl Workload<'_> {
         let function = kernels::attention("attention", &self.spec, &tiling, &plan.bucket(), POOL_PAGES)?;
         let mut arguments = self.tensors(plan.bucket().tokens)?;
         arguments.push(self.client.upload(plan.meta(), &[plan.meta().len()])?);
+        arguments.push(self.client.upload(&[0i32], &[])?);
         Ok(Contender {
             executable: self.client.compile(&function.module(), &CompileOptions::new())?,
             arguments,

@@ -47,7 +47,9 @@ fn bench(c: &mut Criterion) -> Result<(), Error> {
         client.upload(&values, &input.dims)
     });
     let tensors: Vec<Buffer> = tensors.collect::<Result<_, _>>()?;
-    let with = |meta: &Buffer| program.launch(tensors.iter().chain([meta]).map(Arg::from))?.wait();
+    let first_page = client.upload(&[0i32], &[])?;
+    let with =
+        |meta: &Buffer| program.launch(tensors.iter().chain([meta, &first_page]).map(Arg::from))?.wait();
     let meta = client.upload(plan.meta(), &[plan.meta().len()])?;
     group.throughput(Throughput::Elements(1));
     group.bench_function("launch one token's attention and wait", |b| b.iter(|| with(&meta)));

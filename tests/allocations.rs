@@ -98,10 +98,11 @@ fn a_second_request_of_a_bucket_allocates_its_outputs_only() {
         .iter()
         .map(|input| client.upload(&vec![0.5f32; input.dims.iter().product()], &input.dims).unwrap())
         .collect();
+    let first_page = client.upload(&[0i32], &[]).unwrap();
     let run = |plan: &Plan| {
         // One transfer: all that the kernel reads of a plan is one tensor.
         let meta = client.upload(plan.meta(), &[plan.meta().len()]).unwrap();
-        program.run(&[&tensors[0], &tensors[1], &tensors[2], &tensors[3], &meta]).unwrap()
+        program.run(&[&tensors[0], &tensors[1], &tensors[2], &tensors[3], &meta, &first_page]).unwrap()
     };
     run(&first);
 

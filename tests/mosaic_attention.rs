@@ -132,8 +132,8 @@ fn two_terms_of_a_query_are_as_exact_as_scaled_scores() {
             let plan = mosaic_plan(&spec, tiling, &batch);
             let (tiling, bucket) = (plan.tiling(), plan.bucket());
             let tensors = Tensors::<bf16>::random(&spec, &batch, bucket.tokens, 7);
-            let text =
-                kernels::attention_mosaic("attention", &spec, &tiling, &bucket, batch.pool_pages).unwrap();
+            let text = kernels::attention_mosaic("attention", &spec, &tiling, &bucket, tensors.pool_pages())
+                .unwrap();
             let emulator = Emulator::new(&edit(&text)).unwrap();
             let kernel = MosaicAttention::of_words(emulator, &spec, bucket, plan.meta(), &tensors);
             let (found, _) = kernel.run(&RunOptions::default());

@@ -22,6 +22,10 @@ fn ints(words: &[i32]) -> Tensor {
     Tensor::new(&[words.len()], words.to_vec()).unwrap()
 }
 
+fn scalar(word: i32) -> Tensor {
+    Tensor::new(&[], vec![word]).unwrap()
+}
+
 /// A function for TPU.
 fn on_tpu(function: &Function, inputs: &[Tensor]) -> Tensor {
     let run = TpuFunction::new(function.text()).and_then(|f| f.run(client(), inputs, &RunOptions::default()));
@@ -44,7 +48,7 @@ fn attention_agrees<E: DeviceElement + emulator::Element>(
     let tiling = row_block_tiling(spec, 128, 64, row_blocks);
     let plan = mosaic_plan(spec, tiling, batch);
     let tensors = Tensors::<E>::random(spec, batch, plan.bucket().tokens, 9);
-    let pool_pages = batch.pool_pages.max(1);
+    let pool_pages = tensors.pool_pages();
     let function = kernels::attention_tpu("attention", spec, &tiling, &plan.bucket(), pool_pages).unwrap();
     let inputs = [
         tensor(tensors.q.view()),
@@ -52,6 +56,7 @@ fn attention_agrees<E: DeviceElement + emulator::Element>(
         tensor(tensors.v.view()),
         tensor(tensors.kv_pages.view()),
         ints(plan.meta()),
+        scalar(tensors.first_page),
     ];
     let found = Array3::from_shape_vec(tensors.q.raw_dim(), on_tpu(&function, &inputs).to_f32()).unwrap();
     let errors = Errors::new(spec, batch, &tensors, &found, rounding);
@@ -72,6 +77,7 @@ fn attention_agrees<E: DeviceElement + emulator::Element>(
         k: fit(&tensors.k),
         v: fit(&tensors.v),
         kv_pages: tensors.kv_pages.clone(),
+        ..tensors
     };
     let portable = common::device::attention(spec, &plan, &tensors).mapv(|x| f64::from(Into::<f32>::into(x)));
     let live = ndarray::s![..batch.total_tokens, .., ..];
@@ -116,9 +122,21 @@ fn kv_write_agrees<E: DeviceElement + Bits>(seed: u64) {
     let tpu = kernels::kv_write_tpu("kv_write", &case.spec, case.rows(), case.pool_pages()).unwrap();
     let here = kernels::kv_write("kv_write", &case.spec, case.rows(), case.pool_pages()).unwrap();
     let [k, v, pages] = [tensor(case.k.view()), tensor(case.v.view()), tensor(case.pages.view())];
-    let written = on_tpu(&tpu, &[k.clone(), v.clone(), pages.clone(), ints(&case.slots.chunk_table())]);
-    assert!(case.is_expected(&written), "seed {seed}");
-    assert_eq!(written, portable(&here, &[k, v, pages, ints(case.slots.slots())]), "seed {seed}");
+    let [table, slots] = [ints(&case.slots.chunk_table()), ints(case.slots.slots())];
+    let both = |first_page: i32| {
+        let inputs =
+            |slots: &Tensor| [k.clone(), v.clone(), pages.clone(), slots.clone(), scalar(first_page)];
+        let written = on_tpu(&tpu, &inputs(&table));
+        assert_eq!(written, portable(&here, &inputs(&slots)), "seed {seed}, first page {first_page}");
+        written
+    };
+    assert!(case.is_expected(&both(case.first_page)), "seed {seed}");
+    // With a slot outside the pool nothing is written.
+    let last = case.slots.slots().iter().max().copied().unwrap_or(-1);
+    let behind = case.pool_pages() as i32 - last.max(0) / case.spec.page_size() as i32;
+    for outside in [-1, behind, i32::MIN, i32::MAX] {
+        assert_eq!(both(outside), pages, "seed {seed}: bits of the pages");
+    }
 }
 
 #[test]

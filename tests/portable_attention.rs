@@ -248,8 +248,7 @@ fn a_new_composition_of_a_bucket_compiles_nothing() {
         buckets.insert(plan.bucket());
         let tensors = Tensors::<f32>::random(&spec, &batch, plan.bucket().tokens, 3);
         common::device::attention(&spec, &plan, &tensors);
-        let function =
-            kernels::attention("attention", &spec, &tiling, &plan.bucket(), batch.pool_pages.max(1));
+        let function = kernels::attention("attention", &spec, &tiling, &plan.bucket(), tensors.pool_pages());
         texts.insert(function.unwrap().module());
     }
     assert_eq!((buckets.len(), texts.len()), (1, 1), "{buckets:?}");

@@ -4,7 +4,7 @@
 use common::device::{DeviceElement, client};
 use common::{Random, normal};
 use half::bf16;
-use ndarray::{Array2, Array3, Array5};
+use ndarray::{Array2, Array3, Array5, s};
 use tpu_rpa::batch::{Group, KvSlots, Planner};
 use tpu_rpa::kernels;
 use tpu_rpa::reference::{self, Labels, absolute_error};
@@ -36,20 +36,31 @@ fn kv_write_keeps_every_other_byte<E: DeviceElement>(seed: u64) {
     // NaN everywhere, with distinct payload bits where the element has room for them: all must survive.
     let k: Array3<E> = normal((rows, kv_heads, head_dim), &mut random);
     let v: Array3<E> = normal((rows, kv_heads, head_dim), &mut random);
-    let mut pages: Array5<E> = normal((pool_pages, 2, kv_heads, page_size, head_dim), &mut random);
+    // The pool of several layers; the slots count from one's first page.
+    let (before, behind) = (random.below(3), random.below(3));
+    let stacked = before + pool_pages + behind;
+    let mut pages: Array5<E> = normal((stacked, 2, kv_heads, page_size, head_dim), &mut random);
     pages.iter_mut().step_by(3).for_each(|x| *x = E::from_f32(f32::NAN));
     let mut expected = pages.clone();
-    reference::kv_write(k.view(), v.view(), slots.slots(), expected.view_mut());
+    let layer = s![before..before + pool_pages, .., .., .., ..];
+    reference::kv_write(k.view(), v.view(), slots.slots(), expected.slice_mut(layer));
 
     let spec = KvWriteSpec::new(kv_heads, head_dim, page_size, E::DTYPE).unwrap();
-    let function = kernels::kv_write("kv_write", &spec, rows, pool_pages).unwrap();
+    let function = kernels::kv_write("kv_write", &spec, rows, stacked).unwrap();
     let upload = |a: &[E], dims: &[usize]| client().upload(a, dims).unwrap();
     let (k, v) = (upload(k.as_slice().unwrap(), k.shape()), upload(v.as_slice().unwrap(), v.shape()));
     let device_pages = upload(pages.as_slice().unwrap(), pages.shape());
     let device_slots = client().upload(slots.slots(), &[rows]).unwrap();
     let executable = client().compile(&function.module(), &CompileOptions::new()).unwrap();
     let donated = device_pages.clone();
-    let arguments = [Arg::Keep(&k), Arg::Keep(&v), Arg::Donate(device_pages), Arg::Keep(&device_slots)];
+    let first_page = client().upload(&[before as i32], &[]).unwrap();
+    let arguments = [
+        Arg::Keep(&k),
+        Arg::Keep(&v),
+        Arg::Donate(device_pages),
+        Arg::Keep(&device_slots),
+        Arg::Keep(&first_page),
+    ];
     let written = executable.launch(arguments).unwrap().wait().unwrap().remove(0);
     assert!(donated.is_deleted(), "the pool is updated in place");
     assert_eq!(bits(&written.to_vec::<E>().unwrap()), bits(expected.as_slice().unwrap()));

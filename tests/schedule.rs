@@ -189,7 +189,7 @@ fn planner_emulator_and_replay_visit_the_same_tiles() {
             Planner::new(16, pool_pages, tiling).unwrap().plan(batch.total_tokens, &batch.groups()).unwrap();
         let function =
             kernels::attention_tpu("attention", &spec, &plan.tiling(), &plan.bucket(), pool_pages).unwrap();
-        let kernel = Kernel::of_function(&function, &[(4, plan.meta())]).unwrap();
+        let kernel = Kernel::of_function(&function, &[(4, plan.meta()), (5, &[0])]).unwrap();
         let schedule = programs
             .entry(plan.bucket())
             .or_insert_with(|| compiler.schedule(&kernel, DeviceKind::V6e, &cache()).unwrap());

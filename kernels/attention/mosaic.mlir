@@ -19,7 +19,8 @@ once at the end. A query row is (token, head of its group), so K and V are loade
 
 Data. q, o [kv_heads, T * group, head_dim];
 rows [8, T * group] i32: own_start, own_key, position of every row; pages [pool, 2, kv_heads, page_size, head_dim];
-new_kv [2, kv_heads, slots, head_dim]: new keys and values in slot order; head and tables: the planner's words.
+new_kv [2, kv_heads, slots, head_dim]: new keys and values in slot order; head and tables: the planner's words; at [1]: page
+of the pool from which the planner's pages count.
 
 Body. A step computes probabilities and result of its tile and the scores of the next one: for each head in turn the
 probabilities, the next tile's scores, the result. The matrix unit so has work while the vector unit takes exponentials, and
@@ -54,6 +55,7 @@ Invariants.
 - A NaN or infinity in a live key or value reaches every row that computes its tile, hidden or not: 0 times it is NaN, and so
   is a bias added to it. Keys whose scores are finite and below 1e29 reach only rows that see them.
 - A short full tile has at least {run_align} keys.
+- No page outside the pool is read, whatever the first page is: then page 0 is, and every row of a token gives NaN.
 #}
 {%- set R = row_block * group %}
 {%- set blocks = q_tile // row_block %}
@@ -66,6 +68,7 @@ Invariants.
 {%- set any = "#tpu.memory_space<any>" %}
 {%- set sems = "#tpu.memory_space<semaphore_mem>" %}
 {%- set head_t = "memref<" ~ header ~ "xi32, " ~ smem ~ ">" %}
+{%- set at_t = "memref<1xi32, " ~ smem ~ ">" %}
 {%- set tab_t = "memref<" ~ table_words ~ "xi32, " ~ smem ~ ">" %}
 {%- set q_t = "memref<" ~ kv_heads ~ "x" ~ blocks * R ~ "x" ~ head_dim ~ "x" ~ dtype ~ ", " ~ vmem ~ ">" %}
 {%- set rows_t = "memref<8x" ~ blocks * R ~ "xi32, " ~ vmem ~ ">" %}
@@ -186,7 +189,9 @@ Invariants.
         scf.for %{{ p }}_j = %c0 to %{{ p }}_np step %c1 : i32 {
           %{{ p }}_pa = arith.addi %{{ p }}_list, %{{ p }}_j : i32
           %{{ p }}_pi = arith.index_cast %{{ p }}_pa : i32 to index
-          %{{ p }}_page = memref.load %tab[%{{ p }}_pi] : {{ tab_t }}
+          %{{ p }}_id = memref.load %tab[%{{ p }}_pi] : {{ tab_t }}
+          %{{ p }}_kept = arith.andi %{{ p }}_id, %keep : i32
+          %{{ p }}_page = arith.addi %{{ p }}_kept, %base : i32
           %{{ p }}_row = arith.muli %{{ p }}_j, %{{ p }}_ps : i32
           %{{ p }}_psrc = tpu.memref_slice %pages[%{{ p }}_page, %c0, %c0, %c0, %c0] : {{ pages_t }} -> {{ page_any }}
           %{{ p }}_pdst = tpu.memref_slice %buf[%{{ p }}_slot, %c0, %c0, %{{ p }}_row, %c0] : {{ buf_t }} -> {{ page_vmem }}
@@ -633,6 +638,7 @@ them, for the last one, what leaves the kernel. #}
     %{{ p }}_real = arith.cmpi sge, %{{ p }}_own_key, %{{ p }}_no_key : {{ row_i }}
     %{{ p }}_real_b = vector.broadcast %{{ p }}_real : {{ row_b }} to vector<{{ dr }}xi1>
     %{{ p }}_padding = arith.constant dense<0.000000e+00> : vector<{{ dr }}xf32>
+    %{{ p }}_judged = vector.broadcast %judged : f32 to {{ head_f }}
 {%- endmacro %}
 {#- Result of head `h`, divided by the sum and turned. #}
 {%- macro finish(p, h) %}
@@ -643,7 +649,8 @@ them, for the last one, what leaves the kernel. #}
     %{{ u }}_l = vector.shape_cast %{{ u }}_l3 : vector<{{ one }}1x1x{{ R }}xf32> to {{ head_f }}
     %{{ u }}_ls = arith.maximumf %{{ u }}_l, %{{ p }}_tiny : {{ head_f }}
     %{{ u }}_inv = tpu.reciprocal %{{ u }}_ls {approx = false} : {{ head_f }} -> {{ head_f }}
-    %{{ u }}_invb = vector.broadcast %{{ u }}_inv : {{ head_f }} to vector<{{ dr }}xf32>
+    %{{ u }}_invj = arith.mulf %{{ u }}_inv, %{{ p }}_judged : {{ head_f }}
+    %{{ u }}_invb = vector.broadcast %{{ u }}_invj : {{ head_f }} to vector<{{ dr }}xf32>
     %{{ u }}_a3 = vector.load %acc[{{ at }}%h{{ h }}, %i0, %i0] : {{ acc_t }}, vector<{{ one }}1x{{ dr }}xf32>
     %{{ u }}_a = vector.shape_cast %{{ u }}_a3 : vector<{{ one }}1x{{ dr }}xf32> to vector<{{ dr }}xf32>
     %{{ u }}_m = arith.mulf %{{ u }}_a, %{{ u }}_invb : vector<{{ dr }}xf32>
@@ -659,7 +666,7 @@ them, for the last one, what leaves the kernel. #}
     tpu.vector_store %o[%h{{ h }}, {{ "%" ~ p ~ "_row" if many else "%i0" }}, %i0], %{{ u }}_t3 {strides = array<i32>} : {{ q_t }}, vector<1x{{ R }}x{{ head_dim }}x{{ dtype }}>,
 {%- endmacro %}
 module @{{ name }} {
-  func.func @{{ name }}(%t: i32, %head: {{ head_t }}, %tab: {{ tab_t }}, %q: {{ q_t }}, %rows: {{ rows_t }}, %pages: {{ pages_t }}, %new_kv: {{ new_t }}, %o: {{ q_t }}, %buf: {{ buf_t }}, %sem: {{ sem_t }}, %acc: {{ acc_t }}, %m: {{ stat_t }}, %l: {{ stat_t }}, %scores: {{ scores_t }}, %probs: {{ probs_t }}, %bias: {{ bias_t }}, %al: {{ step_t }}{% if many %}, %ms: {{ step_t }}{% endif %}{% if split or paired %}, %qs: {{ qs_t }}{% endif %}) attributes {dimension_semantics = [#tpu.dimension_semantics<arbitrary>], iteration_bounds = array<i64: {{ tokens // q_tile }}>, scalar_prefetch = 2 : i64, scratch_operands = {{ 9 + (1 if split or paired else 0) + (1 if many else 0) }} : i64, tpu.core_type = #tpu.core_type<tc>, window_params = [{transform_indices = @q_block, window_bounds = array<i64: {{ kv_heads }}, {{ blocks * R }}, {{ head_dim }}>}, {transform_indices = @row_block, window_bounds = array<i64: 8, {{ blocks * R }}>}, {}, {}, {transform_indices = @q_block, window_bounds = array<i64: {{ kv_heads }}, {{ blocks * R }}, {{ head_dim }}>}]} {
+  func.func @{{ name }}(%t: i32, %head: {{ head_t }}, %tab: {{ tab_t }}, %at: {{ at_t }}, %q: {{ q_t }}, %rows: {{ rows_t }}, %pages: {{ pages_t }}, %new_kv: {{ new_t }}, %o: {{ q_t }}, %buf: {{ buf_t }}, %sem: {{ sem_t }}, %acc: {{ acc_t }}, %m: {{ stat_t }}, %l: {{ stat_t }}, %scores: {{ scores_t }}, %probs: {{ probs_t }}, %bias: {{ bias_t }}, %al: {{ step_t }}{% if many %}, %ms: {{ step_t }}{% endif %}{% if split or paired %}, %qs: {{ qs_t }}{% endif %}) attributes {dimension_semantics = [#tpu.dimension_semantics<arbitrary>], iteration_bounds = array<i64: {{ tokens // q_tile }}>, scalar_prefetch = 3 : i64, scratch_operands = {{ 9 + (1 if split or paired else 0) + (1 if many else 0) }} : i64, tpu.core_type = #tpu.core_type<tc>, window_params = [{transform_indices = @q_block, window_bounds = array<i64: {{ kv_heads }}, {{ blocks * R }}, {{ head_dim }}>}, {transform_indices = @row_block, window_bounds = array<i64: 8, {{ blocks * R }}>}, {}, {}, {transform_indices = @q_block, window_bounds = array<i64: {{ kv_heads }}, {{ blocks * R }}, {{ head_dim }}>}]} {
     %c0 = arith.constant 0 : i32
     %c1 = arith.constant 1 : i32
     %i0 = arith.constant 0 : index
@@ -674,6 +681,21 @@ module @{{ name }} {
     %r_{{ out }} = memref.load %head[%w_{{ out }}] : {{ head_t }}
     %{{ out }}_at = arith.subi %r_{{ out }}, %behind : i32
     {%- endfor %}
+    // Pages count from the layer's first one. A batch that names a page behind the pool reads page 0, and gives NaN.
+    %w_page_end = arith.constant {{ word_page_end }} : index
+    %page_end = memref.load %head[%w_page_end] : {{ head_t }}
+    %first_page = memref.load %at[%i0] : {{ at_t }}
+    %pool = arith.constant {{ pool_pages }} : i32
+    %most = arith.subi %pool, %page_end : i32
+    %not_below = arith.cmpi sge, %first_page, %c0 : i32
+    %not_above = arith.cmpi sle, %first_page, %most : i32
+    %in_pool = arith.andi %not_below, %not_above : i1
+    %all_bits = arith.constant -1 : i32
+    %keep = arith.select %in_pool, %all_bits, %c0 : i32
+    %base = arith.andi %first_page, %keep : i32
+    %right = arith.constant 1.000000e+00 : f32
+    %wrong = arith.constant 0x7FC00000 : f32
+    %judged = arith.select %in_pool, %right, %wrong : f32
     %w_live = arith.constant {{ word_num_q_tiles }} : index
     %q_tiles = memref.load %head[%w_live] : {{ head_t }}
     // Query tiles of padding rows visit nothing; their offsets are read from the last live one.
@@ -862,11 +884,11 @@ module @{{ name }} {
     {%- endif %}
     return
   }
-  func.func @q_block(%t: i32, %head: {{ head_t }}, %tab: {{ tab_t }}) -> (i32, i32, i32) {
+  func.func @q_block(%t: i32, %head: {{ head_t }}, %tab: {{ tab_t }}, %at: {{ at_t }}) -> (i32, i32, i32) {
     %z = arith.constant 0 : i32
     return %z, %t, %z : i32, i32, i32
   }
-  func.func @row_block(%t: i32, %head: {{ head_t }}, %tab: {{ tab_t }}) -> (i32, i32) {
+  func.func @row_block(%t: i32, %head: {{ head_t }}, %tab: {{ tab_t }}, %at: {{ at_t }}) -> (i32, i32) {
     %z = arith.constant 0 : i32
     return %z, %t : i32, i32
   }

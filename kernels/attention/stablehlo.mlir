@@ -5,7 +5,8 @@ tiles that the planner listed for that query tile, keeping a running maximum `m`
 unnormalised result `acc` for every row (online softmax). Nothing of size T x T exists.
 
 Data. q [T, q_heads, head_dim], k and v [T, kv_heads, head_dim], kv_pages [pages, 2, kv_heads, page_size, head_dim],
-meta: the planner's words. Scores are [kv_heads, q_tile, group, keys], so K and V are never repeated for a group.
+meta: the planner's words, first_page: the page of the pool from which its pages count.
+Scores are [kv_heads, q_tile, group, keys], so K and V are never repeated for a group.
 
 Invariants.
 - The keys that a row sees in a tile are an interval [lo, hi): all keys of a shared tile, or from the row's own
@@ -139,7 +140,7 @@ elements a row (0: %{x} has no other dimension); a smaller query tile is padded.
         %all_{{ x }} = stablehlo.slice %{{ few }} [0:{{ sizes[0] }}, 0:{{ sizes[1] }}, 0:{{ sizes[2] }}] : ({{ few_t }}) -> {{ all_t }}
         {%- endif %}
 {%- endmacro %}
-func.func private @{{ name }}(%q: {{ out_t }}, %k: {{ new_t }}, %v: {{ new_t }}, %kv_pages: {{ pages_t }}, %meta: tensor<{{ meta_words }}xi32>) -> {{ out_t }} {
+func.func private @{{ name }}(%q: {{ out_t }}, %k: {{ new_t }}, %v: {{ new_t }}, %kv_pages: {{ pages_t }}, %meta: tensor<{{ meta_words }}xi32>, %first_page: tensor<i32>) -> {{ out_t }} {
   %c0 = stablehlo.constant dense<0> : tensor<i32>
   %c1 = stablehlo.constant dense<1> : tensor<i32>
   %c_q_tile = stablehlo.constant dense<{{ q_tile }}> : tensor<i32>
@@ -150,18 +151,29 @@ func.func private @{{ name }}(%q: {{ out_t }}, %k: {{ new_t }}, %v: {{ new_t }},
   %neg_inf = stablehlo.constant dense<0xFF800000> : tensor<f32>
   // The lowest finite f32: a start for running maxima that gives no -inf minus -inf.
   %m_start = stablehlo.constant dense<0xFF7FFFFF> : {{ stat }}
-  %l_start = stablehlo.constant dense<0.0> : {{ stat }}
+  %nan = stablehlo.constant dense<0x7FC00000> : tensor<f32>
   %acc_start = stablehlo.constant dense<0.0> : {{ accum }}
   %w_q_tiles = stablehlo.constant dense<{{ word_num_q_tiles }}> : tensor<i32>
   %w_offsets = stablehlo.constant dense<{{ word_tile_offsets }}> : tensor<i32>
   %w_tiles = stablehlo.constant dense<{{ word_tiles }}> : tensor<i32>
   %w_pages = stablehlo.constant dense<{{ word_pages }}> : tensor<i32>
   %w_slots = stablehlo.constant dense<{{ word_slots }}> : tensor<i32>
+  %w_page_end = stablehlo.constant dense<{{ word_page_end }}> : tensor<i32>
   {{- scalar("q_tiles", "meta", meta_words, "w_q_tiles") }}
   {{- scalar("offsets_at", "meta", meta_words, "w_offsets") }}
   {{- scalar("tiles_at", "meta", meta_words, "w_tiles") }}
   {{- scalar("pages_at", "meta", meta_words, "w_pages") }}
   {{- scalar("slots_at", "meta", meta_words, "w_slots") }}
+  {{- scalar("page_end", "meta", meta_words, "w_page_end") }}
+  // Pages count from the layer's first one. A batch that names a page behind the pool gives NaN: sums start with it.
+  %pool = stablehlo.constant dense<{{ pool_pages }}> : tensor<i32>
+  %most = stablehlo.subtract %pool, %page_end : tensor<i32>
+  %not_below = stablehlo.compare GE, %first_page, %c0 : (tensor<i32>, tensor<i32>) -> tensor<i1>
+  %not_above = stablehlo.compare LE, %first_page, %most : (tensor<i32>, tensor<i32>) -> tensor<i1>
+  %in_pool = stablehlo.and %not_below, %not_above : tensor<i1>
+  %sum_start = stablehlo.select %in_pool, %zero, %nan : tensor<i1>, tensor<f32>
+  %l_start = stablehlo.broadcast_in_dim %sum_start, dims = [] : (tensor<f32>) -> {{ stat }}
+  %page_base = stablehlo.broadcast_in_dim %first_page, dims = [] : (tensor<i32>) -> tensor<{{ tile_pages }}xi32>
   %out_start = stablehlo.constant dense<0.0> : {{ out_t }}
   %walk:2 = stablehlo.while(%t = %c0, %out = %out_start) : tensor<i32>, {{ out_t }}
   cond {
@@ -264,7 +276,8 @@ func.func private @{{ name }}(%q: {{ out_t }}, %k: {{ new_t }}, %v: {{ new_t }},
         %is_pages = stablehlo.compare EQ, %kind, %kind_pages : (tensor<i32>, tensor<i32>) -> tensor<i1>
         %run:2 = "stablehlo.if"(%is_pages) ({
         %list_from = stablehlo.add %pages_at, %start : tensor<i32>
-        %page_ids = stablehlo.dynamic_slice %meta, %list_from, sizes = [{{ tile_pages }}] : (tensor<{{ meta_words }}xi32>, tensor<i32>) -> tensor<{{ tile_pages }}xi32>
+        %page_list = stablehlo.dynamic_slice %meta, %list_from, sizes = [{{ tile_pages }}] : (tensor<{{ meta_words }}xi32>, tensor<i32>) -> tensor<{{ tile_pages }}xi32>
+        %page_ids = stablehlo.add %page_list, %page_base : tensor<{{ tile_pages }}xi32>
         %page_kv = "stablehlo.gather"(%kv_pages, %page_ids) <{dimension_numbers = #stablehlo.gather<offset_dims = [1, 2, 3, 4], collapsed_slice_dims = [0], start_index_map = [0], index_vector_dim = 1>, indices_are_sorted = false, slice_sizes = array<i64: 1, 2, {{ kv_heads }}, {{ page_size }}, {{ head_dim }}>}> : ({{ pages_t }}, tensor<{{ tile_pages }}xi32>) -> tensor<{{ tile_pages }}x2x{{ kv_heads }}x{{ page_size }}x{{ head_dim }}x{{ dtype }}>
         %page_heads = stablehlo.transpose %page_kv, dims = [1, 2, 0, 3, 4] : (tensor<{{ tile_pages }}x2x{{ kv_heads }}x{{ page_size }}x{{ head_dim }}x{{ dtype }}>) -> tensor<2x{{ kv_heads }}x{{ tile_pages }}x{{ page_size }}x{{ head_dim }}x{{ dtype }}>
         {{- widen("page_f", "page_heads", "2x" ~ kv_heads ~ "x" ~ tile_pages ~ "x" ~ page_size ~ "x" ~ head_dim) }}
@@ -292,8 +305,8 @@ func.func private @{{ name }}(%q: {{ out_t }}, %k: {{ new_t }}, %v: {{ new_t }},
     %l_rows = stablehlo.reshape %visit#2 : ({{ stat }}) -> tensor<{{ kv_heads }}x{{ rows }}xf32>
     %l_all = stablehlo.broadcast_in_dim %l_rows, dims = [0, 1] : (tensor<{{ kv_heads }}x{{ rows }}xf32>) -> {{ accum }}
     %normal = stablehlo.divide %visit#3, %l_all : {{ accum }}
-    %seen = stablehlo.compare GT, %l_all, %acc_start : ({{ accum }}, {{ accum }}) -> tensor<{{ kv_heads }}x{{ rows }}x{{ head_dim }}xi1>
-    %o_rows = stablehlo.select %seen, %normal, %acc_start : tensor<{{ kv_heads }}x{{ rows }}x{{ head_dim }}xi1>, {{ accum }}
+    %unseen = stablehlo.compare EQ, %l_all, %acc_start : ({{ accum }}, {{ accum }}) -> tensor<{{ kv_heads }}x{{ rows }}x{{ head_dim }}xi1>
+    %o_rows = stablehlo.select %unseen, %acc_start, %normal : tensor<{{ kv_heads }}x{{ rows }}x{{ head_dim }}xi1>, {{ accum }}
     %o_grouped = stablehlo.reshape %o_rows : ({{ accum }}) -> tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ head_dim }}xf32>
     %o_tokens = stablehlo.transpose %o_grouped, dims = [1, 0, 2, 3] : (tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ head_dim }}xf32>) -> tensor<{{ q_tile }}x{{ kv_heads }}x{{ group }}x{{ head_dim }}xf32>
     %o_f = stablehlo.reshape %o_tokens : (tensor<{{ q_tile }}x{{ kv_heads }}x{{ group }}x{{ head_dim }}xf32>) -> tensor<{{ q_tile }}x{{ q_heads }}x{{ head_dim }}xf32>

@@ -14,9 +14,10 @@ and turns its result back. Same signature as the portable form. #}
 {%- set rows_t = "tensor<8x" ~ tokens * group ~ "xi32>" %}
 {%- set slot_kv = key_slots ~ "x" ~ kv_heads ~ "x" ~ head_dim ~ "x" ~ dtype %}
 {%- set head_kv = kv_heads ~ "x" ~ key_slots ~ "x" ~ head_dim ~ "x" ~ dtype %}
-func.func private @{{ name }}(%q: {{ q_t }}, %k: {{ kv_t }}, %v: {{ kv_t }}, %kv_pages: {{ pages_t }}, %meta: {{ meta_t }}) -> {{ q_t }} {
+func.func private @{{ name }}(%q: {{ q_t }}, %k: {{ kv_t }}, %v: {{ kv_t }}, %kv_pages: {{ pages_t }}, %meta: {{ meta_t }}, %first_page: tensor<i32>) -> {{ q_t }} {
   %head = stablehlo.slice %meta [0:{{ header }}] : ({{ meta_t }}) -> tensor<{{ header }}xi32>
   %tables = stablehlo.slice %meta [{{ behind }}:{{ meta_words }}] : ({{ meta_t }}) -> tensor<{{ table_words }}xi32>
+  %at = stablehlo.reshape %first_page : (tensor<i32>) -> tensor<1xi32>
   {%- for section in range(row_sections) %}
   %row{{ section }} = stablehlo.slice %meta [{{ header + section * tokens }}:{{ header + (section + 1) * tokens }}] : ({{ meta_t }}) -> {{ row_t }}
   %wide{{ section }} = stablehlo.broadcast_in_dim %row{{ section }}, dims = [0] : ({{ row_t }}) -> {{ wide_t }}
@@ -37,7 +38,7 @@ func.func private @{{ name }}(%q: {{ q_t }}, %k: {{ kv_t }}, %v: {{ kv_t }}, %kv
   %{{ which }}_one = stablehlo.reshape %{{ which }}_heads : (tensor<{{ head_kv }}>) -> tensor<1x{{ head_kv }}>
   {%- endfor %}
   %new_kv = stablehlo.concatenate %k_one, %v_one, dim = 0 : (tensor<1x{{ head_kv }}>, tensor<1x{{ head_kv }}>) -> tensor<2x{{ head_kv }}>
-  %o_rows = stablehlo.custom_call @tpu_custom_call(%head, %tables, %q_rows, %rows, %kv_pages, %new_kv) {backend_config = "{\22custom_call_config\22: {\22body\22: \22{{ body }}\22, \22needs_layout_passes\22: true, \22disable_bounds_checks\22: true}, \22scoped_memory_configs\22: [{\22memory_space\22: 1, \22offset\22: 0, \22size\22: {{ vmem_limit }}}]}", kernel_name = "{{ name }}", operand_layouts = [dense<0> : tensor<1xindex>, dense<0> : tensor<1xindex>, dense<[2, 1, 0]> : tensor<3xindex>, dense<[1, 0]> : tensor<2xindex>, dense<[4, 3, 2, 1, 0]> : tensor<5xindex>, dense<[3, 2, 1, 0]> : tensor<4xindex>], result_layouts = [dense<[2, 1, 0]> : tensor<3xindex>]} : (tensor<{{ header }}xi32>, tensor<{{ table_words }}xi32>, tensor<{{ rows_q }}x{{ dtype }}>, {{ rows_t }}, {{ pages_t }}, tensor<2x{{ head_kv }}>) -> tensor<{{ rows_q }}x{{ dtype }}>
+  %o_rows = stablehlo.custom_call @tpu_custom_call(%head, %tables, %at, %q_rows, %rows, %kv_pages, %new_kv) {backend_config = "{\22custom_call_config\22: {\22body\22: \22{{ body }}\22, \22needs_layout_passes\22: true, \22disable_bounds_checks\22: true}, \22scoped_memory_configs\22: [{\22memory_space\22: 1, \22offset\22: 0, \22size\22: {{ vmem_limit }}}]}", kernel_name = "{{ name }}", operand_layouts = [dense<0> : tensor<1xindex>, dense<0> : tensor<1xindex>, dense<0> : tensor<1xindex>, dense<[2, 1, 0]> : tensor<3xindex>, dense<[1, 0]> : tensor<2xindex>, dense<[4, 3, 2, 1, 0]> : tensor<5xindex>, dense<[3, 2, 1, 0]> : tensor<4xindex>], result_layouts = [dense<[2, 1, 0]> : tensor<3xindex>]} : (tensor<{{ header }}xi32>, tensor<{{ table_words }}xi32>, tensor<1xi32>, tensor<{{ rows_q }}x{{ dtype }}>, {{ rows_t }}, {{ pages_t }}, tensor<2x{{ head_kv }}>) -> tensor<{{ rows_q }}x{{ dtype }}>
   %o_heads = stablehlo.reshape %o_rows : (tensor<{{ rows_q }}x{{ dtype }}>) -> tensor<{{ heads }}x{{ dtype }}>
   %o_grouped = stablehlo.transpose %o_heads, dims = [1, 0, 2, 3] : (tensor<{{ heads }}x{{ dtype }}>) -> tensor<{{ grouped }}x{{ dtype }}>
   %o = stablehlo.reshape %o_grouped : (tensor<{{ grouped }}x{{ dtype }}>) -> {{ q_t }}

@@ -7,7 +7,7 @@ copies in run ahead, copies out are awaited when their buffer is needed again.
 
 Data. table i32: word 0 the number of chunks; from word 1 three words a chunk: chunk (page * chunks of a page + chunk
 in it), mask (bit i: token i is written), first of its entries; one chunk behind the last carries the end; from word
-{entries} the entries, row * {chunk} + token in the chunk. new_kv [T, 2 * kv_heads, head_dim], keys in front;
+{entries} the entries, row * {chunk} + token in the chunk. at [1]: page of the pool from which chunks count. new_kv [T, 2 * kv_heads, head_dim], keys in front;
 pages [pool, 2, kv_heads, page_size, head_dim], the result being the same memory.
 
 Invariants.
@@ -23,6 +23,7 @@ Invariants.
 {%- set vmem = "#tpu.memory_space<vmem>" %}
 {%- set sems = "#tpu.memory_space<semaphore_mem>" %}
 {%- set table_t = "memref<" ~ table_words ~ "xi32, #tpu.memory_space<smem>>" %}
+{%- set at_t = "memref<1xi32, #tpu.memory_space<smem>>" %}
 {%- set new_t = "memref<" ~ tokens ~ "x" ~ heads ~ "x" ~ head_dim ~ "x" ~ dtype ~ ", " ~ any ~ ">" %}
 {%- set row_any = "memref<1x" ~ heads ~ "x" ~ head_dim ~ "x" ~ dtype ~ ", " ~ any ~ ">" %}
 {%- set row_vmem = "memref<1x" ~ heads ~ "x" ~ head_dim ~ "x" ~ dtype ~ ", " ~ vmem ~ ">" %}
@@ -57,7 +58,8 @@ Invariants.
 {%- macro places(p, pages, buffers) %}
       {{- word(p ~ "_chunk", p ~ "_at", 0) }}
       %{{ p }}_per = arith.constant {{ page_size // chunk }} : i32
-      %{{ p }}_page = arith.divsi %{{ p }}_chunk, %{{ p }}_per : i32
+      %{{ p }}_nth_page = arith.divsi %{{ p }}_chunk, %{{ p }}_per : i32
+      %{{ p }}_page = arith.addi %{{ p }}_nth_page, %first_page : i32
       %{{ p }}_nth = arith.remsi %{{ p }}_chunk, %{{ p }}_per : i32
       %{{ p }}_size = arith.constant {{ chunk }} : i32
       %{{ p }}_token = arith.muli %{{ p }}_nth, %{{ p }}_size : i32
@@ -113,14 +115,31 @@ Invariants.
       {%- endif %}
 {%- endmacro %}
 module @{{ name }} {
-  func.func @{{ name }}(%g: i32, %table: {{ table_t }}, %new_kv: {{ new_t }}, %pages: {{ pages_t }}, %written: {{ pages_t }}, %old: {{ chunks_t }}, %new: {{ rows_t }}, %merged: {{ chunks_t }}, %in_sem: {{ sem_t }}, %out_sem: {{ sem_t }}) attributes {dimension_semantics = [#tpu.dimension_semantics<arbitrary>], iteration_bounds = array<i64: 1>, scalar_prefetch = 1 : i64, scratch_operands = 5 : i64, tpu.core_type = #tpu.core_type<tc>, window_params = [{}, {}, {}]} {
+  func.func @{{ name }}(%g: i32, %table: {{ table_t }}, %at: {{ at_t }}, %new_kv: {{ new_t }}, %pages: {{ pages_t }}, %written: {{ pages_t }}, %old: {{ chunks_t }}, %new: {{ rows_t }}, %merged: {{ chunks_t }}, %in_sem: {{ sem_t }}, %out_sem: {{ sem_t }}) attributes {dimension_semantics = [#tpu.dimension_semantics<arbitrary>], iteration_bounds = array<i64: 1>, scalar_prefetch = 2 : i64, scratch_operands = 5 : i64, tpu.core_type = #tpu.core_type<tc>, window_params = [{}, {}, {}]} {
     %c0 = arith.constant 0 : i32
     %c1 = arith.constant 1 : i32
     %i0 = arith.constant 0 : index
     {%- for g in range(1, heads) %}
     %i{{ g }} = arith.constant {{ g }} : index
     {%- endfor %}
-    %chunks = memref.load %table[%i0] : {{ table_t }}
+    %listed = memref.load %table[%i0] : {{ table_t }}
+    %first_page = memref.load %at[%i0] : {{ at_t }}
+    // Chunks ascend: where the last one lies behind the pool, or the first page below it, nothing is written.
+    %l_three = arith.constant 3 : i32
+    %l_words = arith.muli %listed, %l_three : i32
+    %l_two = arith.constant 2 : i32
+    %l_from = arith.subi %l_words, %l_two : i32
+    %l_at = arith.maxsi %l_from, %c1 : i32
+    %l_i = arith.index_cast %l_at : i32 to index
+    %l_chunk = memref.load %table[%l_i] : {{ table_t }}
+    %l_per = arith.constant {{ page_size // chunk }} : i32
+    %l_page = arith.divsi %l_chunk, %l_per : i32
+    %pool = arith.constant {{ pool_pages }} : i32
+    %room = arith.subi %pool, %first_page : i32
+    %not_below = arith.cmpi sge, %first_page, %c0 : i32
+    %not_above = arith.cmpi slt, %l_page, %room : i32
+    %in_pool = arith.andi %not_below, %not_above : i1
+    %chunks = arith.select %in_pool, %listed, %c0 : i32
     %ahead = arith.constant {{ depth - 1 }} : i32
     %depth = arith.constant {{ depth }} : i32
     %filled = arith.minsi %chunks, %ahead : i32

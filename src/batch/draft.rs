@@ -134,6 +134,7 @@ impl<'a> Draft<'a> {
         }
         meta[layout::PAGES] = meta.len() as i32;
         self.groups.iter().for_each(|g| meta.extend_from_slice(g.pages));
+        meta[layout::PAGE_END] = meta[meta[layout::PAGES] as usize..].iter().max().map_or(0, |page| page + 1);
         if self.tiling.many_blocks() {
             meta[layout::STEPS] = meta.len() as i32;
             meta.extend_from_slice(steps);

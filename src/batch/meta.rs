@@ -8,7 +8,7 @@
 /// Word offsets and sizes of the metadata tensor. Kernels are rendered with these numbers.
 pub mod layout {
     /// Words of the header.
-    pub const HEADER: usize = 8;
+    pub const HEADER: usize = 16;
     /// Header word: new tokens of the batch.
     pub const NUM_TOKENS: usize = 0;
     /// Header word: query tiles that hold a token.
@@ -27,6 +27,9 @@ pub mod layout {
     /// Header word: start of the list of copies, behind a word that is their number; of the same plans. Copy `i` is
     /// of the tile of table entry `copies[i]`.
     pub const COPIES: usize = 7;
+    /// Header word: one more than the greatest page that the batch names; 0 without pages. A kernel whose pool has fewer
+    /// pages behind its first one gives NaN.
+    pub const PAGE_END: usize = 8;
 
     /// Row section, first of `T` words each: first key of the row's own segment, in key numbering.
     pub const OWN_START: usize = 0;

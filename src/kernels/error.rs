@@ -22,6 +22,20 @@ pub enum KernelError {
         /// What the kernel needs.
         expected: bool,
     },
+    /// A kernel that is made of others has a Mosaic text for each of them.
+    #[error("{kernel} has several Mosaic texts, those of its parts")]
+    SeveralTexts {
+        /// The kernel.
+        kernel: &'static str,
+    },
+    /// A function has another number of operands.
+    #[error("@{function} has not {expected} operands")]
+    Operands {
+        /// The function.
+        function: String,
+        /// Operands that were expected.
+        expected: usize,
+    },
     /// A batch that a kernel is declared for was refused.
     #[error(transparent)]
     Batch(#[from] crate::batch::BatchError),

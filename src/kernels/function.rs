@@ -37,8 +37,8 @@ pub struct Function {
     text: String,
     inputs: Vec<TensorType>,
     outputs: Vec<TensorType>,
-    /// Input that output 0 may reuse when it is donated.
-    donates: Option<usize>,
+    /// An input, and the output that may reuse its memory when it is donated.
+    donates: Option<(usize, usize)>,
 }
 
 impl Function {
@@ -48,7 +48,7 @@ impl Function {
         rendered: Result<String, minijinja::Error>,
         inputs: Vec<TensorType>,
         outputs: Vec<TensorType>,
-        donates: Option<usize>,
+        donates: Option<(usize, usize)>,
     ) -> Result<Self, KernelError> {
         let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
         if !starts_well || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
@@ -91,14 +91,25 @@ impl Function {
         let list =
             |types: &[TensorType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let parameters = self.inputs.iter().enumerate().map(|(i, t)| {
-            let alias = if self.donates == Some(i) { " {tf.aliasing_output = 0 : i32}" } else { "" };
+            let alias = self
+                .donates
+                .filter(|(input, _)| *input == i)
+                .map_or(String::new(), |(_, output)| format!(" {{tf.aliasing_output = {output} : i32}}"));
             format!("%arg{i}: {t}{alias}")
         });
         let arguments = (0..self.inputs.len()).map(|i| format!("%arg{i}"));
         let (name, text, outputs) = (&self.name, &self.text, list(&self.outputs));
+        let (results, values, returned) = match self.outputs.len() {
+            1 => ("%result".to_owned(), "%result".to_owned(), outputs.clone()),
+            n => (
+                format!("%result:{n}"),
+                (0..n).map(|i| format!("%result#{i}")).collect::<Vec<_>>().join(", "),
+                format!("({outputs})"),
+            ),
+        };
         format!(
-            "module @{name}_module {{\n{text}\nfunc.func public @main({}) -> {outputs} {{\n  \
-             %result = func.call @{name}({}) : ({}) -> {outputs}\n  return %result : {outputs}\n}}\n}}\n",
+            "module @{name}_module {{\n{text}\nfunc.func public @main({}) -> {returned} {{\n  \
+             {results} = func.call @{name}({}) : ({}) -> {returned}\n  return {values} : {outputs}\n}}\n}}\n",
             parameters.collect::<Vec<_>>().join(", "),
             arguments.collect::<Vec<_>>().join(", "),
             list(&self.inputs),

@@ -2,7 +2,7 @@ use std::fmt;
 
 use super::function::Function;
 use super::mosaic::{self, LabelOutput};
-use super::{KernelError, portable};
+use super::{KernelError, attention_write, portable};
 use crate::batch::{Bucket, Tiling};
 use crate::spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelSet};
 
@@ -21,6 +21,19 @@ pub enum Target {
 pub enum Kernel {
     /// Ragged paged attention, see [`attention`](super::attention).
     Attention {
+        /// Heads, dims, dtype.
+        spec: AttentionSpec,
+        /// Block sizes that plans are made with: those of the target.
+        tiling: Tiling,
+        /// The plan's bucket.
+        bucket: Bucket,
+        /// Pages of the pool.
+        pool_pages: usize,
+    },
+    /// Attention, then the KV write of the same pass: `(q, k, v, kv_pages, meta, slots, first_page) -> (out, kv_pages)`, the
+    /// operands of [`attention`](super::attention) and [`kv_write`](super::kv_write). Attention reads the pages as they were.
+    /// Donate `kv_pages`, or carry them through a loop: they are written in place, and no copy of the pool is made.
+    AttentionWrite {
         /// Heads, dims, dtype.
         spec: AttentionSpec,
         /// Block sizes that plans are made with: those of the target.
@@ -64,6 +77,7 @@ impl Kernel {
     pub fn name(&self) -> &'static str {
         match self {
             Kernel::Attention { .. } => "attention",
+            Kernel::AttentionWrite { .. } => "attention_write",
             Kernel::KvWrite { .. } => "kv_write",
             Kernel::LabelLogprobs { .. } => "label_logprobs",
             Kernel::LabelSoftmax { .. } => "label_softmax",
@@ -73,12 +87,13 @@ impl Kernel {
     /// Its Mosaic text.
     ///
     /// # Errors
-    /// The shape is one that the kernel does not take.
+    /// The shape is one that the kernel does not take, or it has a text for each of its parts.
     pub fn mosaic_text(&self, name: &str) -> Result<String, KernelError> {
         match self {
             Kernel::Attention { spec, tiling, bucket, pool_pages } => {
                 mosaic::attention_mosaic(name, spec, tiling, bucket, *pool_pages)
             }
+            Kernel::AttentionWrite { .. } => Err(KernelError::SeveralTexts { kernel: self.name() }),
             Kernel::KvWrite { spec, tokens, pool_pages } => {
                 mosaic::kv_write_mosaic(name, spec, *tokens, *pool_pages)
             }
@@ -97,7 +112,8 @@ impl fmt::Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
         match self {
-            Kernel::Attention { spec, tiling, bucket, pool_pages } => {
+            Kernel::Attention { spec, tiling, bucket, pool_pages }
+            | Kernel::AttentionWrite { spec, tiling, bucket, pool_pages } => {
                 write!(f, " q_heads={} kv_heads={}", spec.q_heads(), spec.kv_heads())?;
                 pages(f, spec.head_dim(), spec.page_size(), spec.dtype())?;
                 write!(f, " scale={:?}", spec.scale())?;
@@ -153,6 +169,17 @@ pub fn stablehlo_function(name: &str, kernel: &Kernel, target: Target) -> Result
         }
         (Kernel::Attention { spec, tiling, bucket, pool_pages }, Target::Tpu) => {
             mosaic::attention_tpu(name, spec, tiling, bucket, *pool_pages)
+        }
+        (Kernel::AttentionWrite { spec, tiling, bucket, pool_pages }, _) => {
+            let (spec, tiling, bucket, pool_pages) = (spec.clone(), *tiling, *bucket, *pool_pages);
+            let kv_write = Kernel::KvWrite { spec: (&spec).into(), tokens: bucket.tokens, pool_pages };
+            let attention = Kernel::Attention { spec, tiling, bucket, pool_pages };
+            let [attention_name, kv_write_name] = attention_write::inner_names(name);
+            attention_write::attention_write(
+                name,
+                &stablehlo_function(&attention_name, &attention, target)?,
+                &stablehlo_function(&kv_write_name, &kv_write, target)?,
+            )
         }
         (Kernel::KvWrite { spec, tokens, pool_pages }, Target::Portable) => {
             portable::kv_write(name, spec, *tokens, *pool_pages)

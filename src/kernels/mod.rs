@@ -1,5 +1,6 @@
 //! Kernel text: templates under `kernels/`, rendered for a spec and a bucket, verified, wrapped as functions.
 
+mod attention_write;
 mod blocks;
 mod class;
 mod error;
@@ -17,6 +18,7 @@ mod tuned;
 mod variant;
 mod verify;
 
+pub use attention_write::positions;
 pub use blocks::default_tiling;
 pub use class::WorkloadClass;
 pub use error::KernelError;

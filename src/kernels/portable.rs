@@ -6,11 +6,14 @@ use super::{KernelError, params, render};
 use crate::batch::{Bucket, Tiling, layout};
 use crate::spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelSet};
 
-/// Ragged paged attention over a bucket: `(q, k, v, kv_pages, meta) -> out`.
+/// Ragged paged attention over a bucket: `(q, k, v, kv_pages, meta, first_page) -> out`.
 ///
 /// `q [T, q_heads, head_dim]`, `k`, `v [T, kv_heads, head_dim]`,
 /// `kv_pages [pool_pages, 2, kv_heads, page_size, head_dim]` of the spec's dtype,
 /// `meta [meta_words]` i32 from [`Plan::meta`](crate::batch::Plan::meta); `out` like `q`.
+/// `first_page []` i32 is the page of the pool from which the plan's pages count: 0, or where a layer's pages start in a
+/// pool of several layers. With a page outside the pool every row of a token is NaN.
+///
 /// Rows behind the plan's tokens, and rows that see no key, are zeros. Arithmetic is f32; for bf16 the result
 /// is rounded once. Temporary memory is O(T).
 ///
@@ -34,10 +37,11 @@ pub fn attention(
     Function::new("attention", name, render::attention(&context), inputs, outputs, None)
 }
 
-/// The KV-page write: `(k, v, kv_pages, slots) -> kv_pages`.
+/// The KV-page write: `(k, v, kv_pages, slots, first_page) -> kv_pages`.
 ///
 /// `k`, `v [tokens, kv_heads, head_dim]`, `kv_pages [pool_pages, 2, kv_heads, page_size, head_dim]`,
-/// `slots [tokens]` i32 from [`KvSlots`](crate::batch::KvSlots). Everything outside the slots keeps its bits.
+/// `slots [tokens]` i32 from [`KvSlots`](crate::batch::KvSlots), counted from page `first_page []` i32 of the pool.
+/// Everything outside the slots keeps its bits; if one of them lies outside the pool, nothing is written.
 /// Donate `kv_pages` to write in place.
 pub fn kv_write(
     name: &str,
@@ -47,7 +51,7 @@ pub fn kv_write(
 ) -> Result<Function, KernelError> {
     let context = kv_write_context(name, spec, tokens, pool_pages)?;
     let (inputs, outputs) = kv_write_types(spec, tokens, pool_pages, tokens);
-    Function::new("kv_write", name, render::kv_write(&context), inputs, outputs, Some(2))
+    Function::new("kv_write", name, render::kv_write(&context), inputs, outputs, Some((2, 0)))
 }
 
 /// What KV-write texts of every target refer to.
@@ -77,7 +81,13 @@ pub(super) fn kv_write_types(
 ) -> (Vec<TensorType>, Vec<TensorType>) {
     let kv = TensorType::new(spec.dtype(), &[tokens, spec.kv_heads(), spec.head_dim()]);
     let pages = pages_type(pool_pages, spec.kv_heads(), spec.page_size(), spec.head_dim(), spec.dtype());
-    (vec![kv.clone(), kv, pages.clone(), TensorType::new(DType::I32, &[words])], vec![pages])
+    let slots = TensorType::new(DType::I32, &[words]);
+    (vec![kv.clone(), kv, pages.clone(), slots, first_page_type()], vec![pages])
+}
+
+/// A scalar: the page of the pool from which a plan's pages count.
+fn first_page_type() -> TensorType {
+    TensorType::new(DType::I32, &[])
 }
 
 /// Label log-probs from hidden states: `(hidden, lm_head, rows, labels) -> [rows, labels]` f32.
@@ -231,6 +241,7 @@ pub(super) fn attention_types(
         kv,
         pages_type(pool_pages, spec.kv_heads(), spec.page_size(), spec.head_dim(), dtype),
         TensorType::new(DType::I32, &[bucket.meta_words]),
+        first_page_type(),
     ];
     (inputs, vec![q])
 }

@@ -9,10 +9,15 @@ use crate::batch::layout;
 /// Slots at which runs of new keys start, see `Tiling::RUN_ALIGN`.
 const RUN_ALIGN: usize = 16;
 
-const TEMPLATES: [(&str, &str); 12] = [
+const TEMPLATES: [(&str, &str); 14] = [
     ("attention", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/attention/stablehlo.mlir"))),
     ("attention_mosaic", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/attention/mosaic.mlir"))),
     ("attention_tpu", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/attention/tpu.mlir"))),
+    (
+        "attention_write",
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/attention_write/stablehlo.mlir")),
+    ),
+    ("positions", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/positions/stablehlo.mlir"))),
     ("kv_write", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/kv_write/stablehlo.mlir"))),
     ("kv_write_mosaic", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/kv_write/mosaic.mlir"))),
     ("kv_write_tpu", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/kv_write/tpu.mlir"))),
@@ -67,6 +72,27 @@ pub(crate) struct KvWriteContext<'a> {
     pub params: params::KvWrite,
     pub tokens: usize,
     pub pool_pages: usize,
+}
+
+/// Everything `attention_write/stablehlo.mlir` refers to.
+#[derive(Serialize)]
+pub(crate) struct AttentionWriteContext<'a> {
+    pub name: &'a str,
+    pub types: AttentionWriteTypes,
+    /// Text of the function `<name>_attention`.
+    pub attention: &'a str,
+    /// Text of the function `<name>_kv_write`.
+    pub kv_write: &'a str,
+}
+
+/// Its types, as MLIR spells them.
+#[derive(Serialize)]
+pub(crate) struct AttentionWriteTypes {
+    pub q: String,
+    pub kv: String,
+    pub pages: String,
+    pub meta: String,
+    pub slots: String,
 }
 
 /// Everything the two label templates refer to.
@@ -140,6 +166,7 @@ struct AttentionFull<'a> {
     word_slots: usize,
     word_steps: usize,
     word_copies: usize,
+    word_page_end: usize,
     step_fresh: i32,
     step_copy_shift: i32,
     section_own_start: usize,
@@ -210,6 +237,7 @@ fn attention_full<'a>(context: &'a AttentionContext<'a>) -> AttentionFull<'a> {
         word_slots: layout::SLOTS,
         word_steps: layout::STEPS,
         word_copies: layout::COPIES,
+        word_page_end: layout::PAGE_END,
         step_fresh: layout::STEP_FRESH,
         step_copy_shift: layout::STEP_COPY_SHIFT,
         section_own_start: layout::OWN_START,
@@ -227,6 +255,24 @@ fn attention_full<'a>(context: &'a AttentionContext<'a>) -> AttentionFull<'a> {
         kind_pages: layout::KIND_PAGES,
         kind_slots: layout::KIND_SLOTS,
     }
+}
+
+pub(crate) fn attention_write(context: &AttentionWriteContext<'_>) -> Result<String, minijinja::Error> {
+    render("attention_write", context)
+}
+
+/// Positions out of the planner's words of a bucket.
+pub(crate) fn positions(name: &str, tokens: usize, meta_words: usize) -> Result<String, minijinja::Error> {
+    #[derive(Serialize)]
+    struct Context<'a> {
+        name: &'a str,
+        tokens: usize,
+        meta_words: usize,
+        header: usize,
+        section_position: usize,
+    }
+    let (header, section_position) = (layout::HEADER, layout::POSITION);
+    render("positions", Context { name, tokens, meta_words, header, section_position })
 }
 
 pub(crate) fn kv_write(context: &KvWriteContext<'_>) -> Result<String, minijinja::Error> {

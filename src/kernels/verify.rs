@@ -149,20 +149,21 @@ impl<'a> Verifier<'a> {
                     .ok_or("inputs lack parentheses")?;
                 let inputs = split_top(inputs);
                 self.expect(&operands, &inputs)?;
+                let outputs = output.strip_prefix('(').and_then(|o| o.strip_suffix(')')).unwrap_or(output);
+                let outputs = split_top(outputs);
                 if let Some(callee) =
                     body.trim().strip_prefix("func.call @").or(body.trim().strip_prefix("call @"))
                 {
                     let callee = callee.split('(').next().unwrap_or(callee);
                     match signatures.get(callee) {
-                        Some((parameters, results))
-                            if *parameters == inputs && *results == split_top(output) => {}
+                        Some((parameters, results)) if *parameters == inputs && *results == outputs => {}
                         Some((parameters, results)) => {
                             return Err(format!("@{callee} has signature {parameters:?} -> {results:?}"));
                         }
                         None => return Err(format!("@{callee} is not defined")),
                     }
                 }
-                split_top(output)
+                outputs
             }
             None => {
                 let types = split_top(ty);

@@ -46,13 +46,14 @@ impl<E: Element + emulator::Element> Case<E> {
     fn tiled(spec: AttentionSpec, tiling: Tiling, shapes: &[GroupShape]) -> Self {
         let batch = Batch::new(spec.page_size(), shapes, 2);
         let plan = mosaic_plan(&spec, tiling, &batch);
-        let tensors = Tensors::random(&spec, &batch, plan.bucket().tokens, 6);
+        let tensors = Tensors::random(&spec, &batch, plan.bucket().tokens, 7);
         Case { spec, batch, plan, tensors }
     }
 
     fn text(&self) -> String {
         let (tiling, bucket) = (self.plan.tiling(), self.plan.bucket());
-        kernels::attention_mosaic("attention", &self.spec, &tiling, &bucket, self.batch.pool_pages).unwrap()
+        let pool_pages = self.tensors.pool_pages();
+        kernels::attention_mosaic("attention", &self.spec, &tiling, &bucket, pool_pages).unwrap()
     }
 
     fn check(&self, text: &str, words: &[i32]) -> Killed {

@@ -42,15 +42,17 @@ fn attention() -> Vec<Mutant> {
     let batch = Batch::new(16, &[shape], 2);
     let plan = mosaic_plan(&spec, mosaic_tiling(&spec, 64, 32), &batch);
     let t = plan.bucket().tokens;
-    let tensors = Tensors::<f32>::random(&spec, &batch, t, 6);
+    let tensors = Tensors::<f32>::random(&spec, &batch, t, 7);
+    let pool_pages = tensors.pool_pages();
     let function =
-        kernels::attention_tpu("attention", &spec, &plan.tiling(), &plan.bucket(), batch.pool_pages).unwrap();
+        kernels::attention_tpu("attention", &spec, &plan.tiling(), &plan.bucket(), pool_pages).unwrap();
     let inputs = [
         Tensor::from_array(tensors.q.view()).unwrap(),
         Tensor::from_array(tensors.k.view()).unwrap(),
         Tensor::from_array(tensors.v.view()).unwrap(),
         Tensor::from_array(tensors.kv_pages.view()).unwrap(),
         ints(plan.meta()),
+        Tensor::new(&[], vec![tensors.first_page]).unwrap(),
     ];
     let word = |at: usize| format!("stablehlo.slice %head [{at}:{}]", at + 1);
     let edits = vec![
@@ -64,6 +66,13 @@ fn attention() -> Vec<Mutant> {
         ),
         ("row words change places", replace("concatenate %flat0, %flat1,", "concatenate %flat1, %flat0,")),
         ("pages taken for the slot map", replace(word(layout::SLOTS), word(layout::PAGES))),
+        (
+            "the layer's first page is forgotten",
+            Edit::Line(
+                "%at = stablehlo.reshape".to_owned(),
+                "  %at = stablehlo.constant dense<0> : tensor<1xi32>".to_owned(),
+            ),
+        ),
         (
             "query rows not sorted by head",
             replace(
@@ -94,15 +103,23 @@ fn kv_write() -> Vec<Mutant> {
         Tensor::from_array(case.v.view()).unwrap(),
         Tensor::from_array(case.pages.view()).unwrap(),
         ints(&case.slots.chunk_table()),
+        Tensor::new(&[], vec![case.first_page]).unwrap(),
     ];
     let edits = vec![
         ("keys and values change places", replace("concatenate %k, %v,", "concatenate %v, %k,")),
         ("values left out", replace("concatenate %k, %v,", "concatenate %k, %k,")),
-        ("another operand is updated", replace("operand_index = 2,", "operand_index = 1,")),
+        (
+            "the layer's first page is forgotten",
+            Edit::Line(
+                "%at = stablehlo.reshape".to_owned(),
+                "  %at = stablehlo.constant dense<0> : tensor<1xi32>".to_owned(),
+            ),
+        ),
+        ("another operand is updated", replace("operand_index = 3,", "operand_index = 2,")),
         (
             "the pages are not updated in place",
             replace(
-                ", output_operand_aliases = [#stablehlo.output_operand_alias<output_tuple_indices = [], operand_index = 2, operand_tuple_indices = []>]",
+                ", output_operand_aliases = [#stablehlo.output_operand_alias<output_tuple_indices = [], operand_index = 3, operand_tuple_indices = []>]",
                 "",
             ),
         ),

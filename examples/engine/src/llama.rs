@@ -151,12 +151,18 @@ impl ForwardPass for Llama {
         let kv = shape.kv;
         let program = self.program(shape)?;
         let span = tracing::debug_span!("upload").entered();
-        let table = match self.client.target() {
-            Target::Tpu => Some(pass.kv_slots().chunk_table()),
-            Target::Portable => None,
-        };
-        let slots = table.as_deref().unwrap_or(pass.kv_slots().slots());
-        let words = [pass.token_ids(), pass.plan().meta(), slots, pass.rows(), pass.labels()];
+        let table;
+        let mut words = vec![pass.token_ids(), pass.plan().meta()];
+        if kv == KvUse::Write {
+            words.push(match self.client.target() {
+                Target::Tpu => {
+                    table = pass.kv_slots().chunk_table();
+                    &table
+                }
+                Target::Portable => pass.kv_slots().slots(),
+            });
+        }
+        words.extend([pass.rows(), pass.labels()]);
         let mut inputs = Vec::with_capacity(words.len());
         for words in words {
             inputs.push(self.client.upload(words, &[words.len()])?);

@@ -1,8 +1,8 @@
 use minijinja::{Environment, UndefinedBehavior, context};
-use tpu_rpa::batch::{KvSlots, Tiling, layout};
-use tpu_rpa::kernels::{Kernel, Target, stablehlo_function};
+use tpu_rpa::batch::Tiling;
+use tpu_rpa::kernels::{self, Kernel, Target, stablehlo_function};
 use tpu_rpa::score::Pass;
-use tpu_rpa::spec::{AttentionSpec, KvWriteSpec, LabelLogprobsSpec, LabelSet};
+use tpu_rpa::spec::{AttentionSpec, LabelLogprobsSpec, LabelSet};
 
 use super::{EngineError, LlamaConfig};
 
@@ -74,13 +74,14 @@ pub fn render(model: &Model<'_>, shape: &Shape) -> Result<String, EngineError> {
     let labels =
         LabelLogprobsSpec::new(c.hidden, c.vocabulary, LabelSet::Shared(shape.labels), spec.dtype())?;
     let function = |kernel: Kernel| stablehlo_function(kernel.name(), &kernel, model.target);
-    let attention = function(Kernel::Attention {
-        spec: spec.clone(),
-        tiling: shape.tiling,
-        bucket: shape.bucket,
-        pool_pages: pool,
+    let writes = shape.kv == KvUse::Write;
+    let (own_spec, tiling, bucket) = (spec.clone(), shape.tiling, shape.bucket);
+    let attention = function(if writes {
+        Kernel::AttentionWrite { spec: own_spec, tiling, bucket, pool_pages: pool }
+    } else {
+        Kernel::Attention { spec: own_spec, tiling, bucket, pool_pages: pool }
     })?;
-    let kv_write = function(Kernel::KvWrite { spec: KvWriteSpec::from(spec), tokens, pool_pages: pool })?;
+    let positions = kernels::positions("positions", &bucket)?;
     let label_logprobs = function(Kernel::LabelLogprobs { spec: labels, tokens, rows: shape.rows })?;
     let mut templates = Environment::new();
     templates.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -88,15 +89,14 @@ pub fn render(model: &Model<'_>, shape: &Shape) -> Result<String, EngineError> {
         TEMPLATE,
         context! {
             attention => attention.text(),
-            kv_write => kv_write.text(),
+            positions => positions.text(),
             label_logprobs => label_logprobs.text(),
-            slot_words => kv_write.inputs()[3].dims[0],
-            chunk => KvSlots::CHUNK,
-            chunk_entries => (model.target == Target::Tpu).then_some(KvSlots::chunk_entries(tokens)),
+            // Slots, or on a TPU the chunk table; of a program that writes.
+            slots_type => attention.inputs()[5].to_string(),
             dtype => spec.dtype().mlir(),
             widen => model.widen,
             uses_kv => shape.kv != KvUse::None,
-            writes_kv => shape.kv == KvUse::Write,
+            writes_kv => writes,
             pool,
             tokens,
             meta_words => shape.bucket.meta_words,
@@ -113,9 +113,6 @@ pub fn render(model: &Model<'_>, shape: &Shape) -> Result<String, EngineError> {
             page_size => spec.page_size(),
             epsilon => literal(c.norm_epsilon),
             frequencies => c.rotary_frequencies().into_iter().map(literal).collect::<Vec<_>>(),
-            positions_at => layout::HEADER + layout::POSITION * tokens,
-            pages_word => layout::PAGES,
-            slots_word => layout::SLOTS,
         },
     )?;
     Ok(text)

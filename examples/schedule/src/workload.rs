@@ -169,8 +169,8 @@ impl Workload {
         let pool = self.pool(shape);
         let plan = self.plan(shape)?;
         let function = kernels::attention_tpu("attention", &spec, &plan.tiling(), &plan.bucket(), pool)?;
-        let meta = function.inputs().len() - 1;
-        let kernel = Kernel::of_function(&function, &[(meta, plan.meta())])?;
+        // The pool is one layer's.
+        let kernel = Kernel::of_function(&function, &[(4, plan.meta()), (5, &[0])])?;
         Ok(Case { kernel, plan: Some(plan), work: self.attention_work(shape) })
     }
 

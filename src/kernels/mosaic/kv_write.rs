@@ -34,7 +34,7 @@ pub fn kv_write_tpu(
     let text = render::kv_write_mosaic(&context).map_err(template("kv_write"))?;
     let rendered = render::kv_write_tpu(&context, &encoded(&text), VMEM_LIMIT);
     let (inputs, outputs) = kv_write_types(spec, tokens, pool_pages, context.table_words);
-    Function::new("kv_write", name, rendered, inputs, outputs, Some(2))
+    Function::new("kv_write", name, rendered, inputs, outputs, Some((2, 0)))
 }
 
 fn context<'a>(

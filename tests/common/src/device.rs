@@ -82,7 +82,8 @@ pub fn attention_on<E: DeviceElement>(
     let v = upload(tensors.v.as_slice().unwrap(), tensors.v.shape());
     let pages = upload(tensors.kv_pages.as_slice().unwrap(), tensors.kv_pages.shape());
     let meta = client.upload(plan.meta(), &[plan.meta().len()]).expect("upload");
-    let out = run(client, &function, &[&q, &k, &v, &pages, &meta]).remove(0);
+    let first_page = client.upload(&[tensors.first_page], &[]).expect("upload");
+    let out = run(client, &function, &[&q, &k, &v, &pages, &meta, &first_page]).remove(0);
     Array3::from_shape_vec(tensors.q.raw_dim(), out.to_vec::<E>().expect("download"))
         .expect("the promised shape")
 }

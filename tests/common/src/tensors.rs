@@ -28,7 +28,12 @@ pub struct Tensors<E> {
     pub q: Array3<E>,
     pub k: Array3<E>,
     pub v: Array3<E>,
+    /// The batch's pages and, before and behind them, those of other layers: NaN.
     pub kv_pages: Array5<E>,
+    /// Where the batch's pages start.
+    pub first_page: i32,
+    /// How many there are.
+    pub layer_pages: usize,
 }
 
 impl<E: Element> Tensors<E> {
@@ -43,14 +48,21 @@ impl<E: Element> Tensors<E> {
             rows
         };
         let (q, k, v) = (stream(q_heads), stream(kv_heads), stream(kv_heads));
-        let shape = (batch.pool_pages.max(1), 2, kv_heads, spec.page_size(), head_dim);
+        let layer_pages = batch.pool_pages.max(1);
+        let (before, behind) = (seed as usize % 3, seed as usize / 3 % 2);
+        let shape = (before + layer_pages + behind, 2, kv_heads, spec.page_size(), head_dim);
         let mut kv_pages = normal::<E, _, _>(shape, &mut random);
         let used = batch.used_slots();
         for (page, mut slots) in kv_pages.axis_iter_mut(Axis(0)).enumerate() {
-            let used = used.get(page).copied().unwrap_or(0);
+            let used = page.checked_sub(before).and_then(|page| used.get(page).copied()).unwrap_or(0);
             slots.slice_mut(s![.., .., used.., ..]).fill(E::from_f32(f32::NAN));
         }
-        Tensors { q, k, v, kv_pages }
+        Tensors { q, k, v, kv_pages, first_page: before as i32, layer_pages }
+    }
+
+    /// Pages of the whole pool.
+    pub fn pool_pages(&self) -> usize {
+        self.kv_pages.dim().0
     }
 
     /// The view that the reference takes.
@@ -59,7 +71,13 @@ impl<E: Element> Tensors<E> {
             q: self.q.view(),
             k: self.k.view(),
             v: self.v.view(),
-            kv_pages: self.kv_pages.view(),
+            kv_pages: self.kv_pages.slice(s![
+                self.first_page as usize..self.first_page as usize + self.layer_pages,
+                ..,
+                ..,
+                ..,
+                ..
+            ]),
         }
     }
 }

@@ -90,6 +90,7 @@ impl MosaicAttention {
         let operands = Operands::new()
             .input(ints(&meta[..layout::HEADER]))
             .input(ints(&meta[behind..]))
+            .input(ints(&[tensors.first_page]))
             .input(emulator::Tensor::from_array(q.view()).unwrap())
             .input(emulator::Tensor::from_array(rows.view()).unwrap())
             .input(emulator::Tensor::from_array(tensors.kv_pages.view()).unwrap())

@@ -1,5 +1,5 @@
 use half::bf16;
-use ndarray::{Array3, Array5, Axis};
+use ndarray::{Array3, Array5, Axis, s};
 use tpu_rpa::batch::{Group, KvSlots, Planner};
 use tpu_rpa::emulator::{self, Operands, Tensor};
 use tpu_rpa::kernels;
@@ -32,6 +32,8 @@ impl Bits for bf16 {
 pub struct KvWriteCase<E> {
     pub spec: KvWriteSpec,
     pub slots: KvSlots,
+    /// Page of the pool from which slots count.
+    pub first_page: i32,
     pub k: Array3<E>,
     pub v: Array3<E>,
     pub pages: Array5<E>,
@@ -39,7 +41,7 @@ pub struct KvWriteCase<E> {
 }
 
 impl<E: Bits> KvWriteCase<E> {
-    /// Rows of N(0, 1), pages of random bits.
+    /// Rows of N(0, 1), pages of random bits; the pages that slots count lie somewhere in a larger pool.
     pub fn new(spec: KvWriteSpec, pool_pages: usize, slots: &[i32], random: &mut Random) -> Self {
         let page_size = spec.page_size();
         let tiling = kernels::default_tiling(page_size).unwrap();
@@ -52,15 +54,17 @@ impl<E: Bits> KvWriteCase<E> {
 
         let k: Array3<E> = normal((rows, spec.kv_heads(), spec.head_dim()), random);
         let v: Array3<E> = normal((rows, spec.kv_heads(), spec.head_dim()), random);
-        let shape = (pool_pages, 2, spec.kv_heads(), page_size, spec.head_dim());
+        let (before, behind) = (random.below(3), random.below(3));
+        let shape = (before + pool_pages + behind, 2, spec.kv_heads(), page_size, spec.head_dim());
         let quiet_nan = if E::DTYPE == DType::F32 { 0x7f80_0000 } else { 0x7f80 };
         let pages = Array5::from_shape_simple_fn(shape, || {
             let bits = random.next_u64();
             E::of_bits(if bits >> 63 == 0 { bits } else { bits | quiet_nan })
         });
         let mut expected = pages.clone();
-        reference::kv_write(k.view(), v.view(), slots.slots(), expected.view_mut());
-        KvWriteCase { spec, slots, k, v, pages, expected }
+        let layer = expected.slice_mut(s![before..before + pool_pages, .., .., .., ..]);
+        reference::kv_write(k.view(), v.view(), slots.slots(), layer);
+        KvWriteCase { spec, slots, first_page: before as i32, k, v, pages, expected }
     }
 
     /// Random shapes and slots: runs from random places, single tokens, rows that are not written, in any order.
@@ -107,10 +111,11 @@ impl<E: Bits> KvWriteCase<E> {
         let new_kv = ndarray::concatenate(Axis(1), &[self.k.view(), self.v.view()]).unwrap();
         Operands::new()
             .input(Tensor::new(&[table.len()], table).unwrap())
+            .input(Tensor::new(&[1], vec![self.first_page]).unwrap())
             .input(Tensor::from_array(new_kv.view()).unwrap())
             .input(Tensor::from_array(self.pages.view()).unwrap())
             .output(E::TYPE, self.pages.shape())
-            .alias(2, 0)
+            .alias(3, 0)
     }
 
     /// Whether the pages that a kernel left are right to the bit.
