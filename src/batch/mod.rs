@@ -9,6 +9,7 @@ mod draft;
 mod error;
 mod group;
 mod kv_slots;
+mod limits;
 mod meta;
 mod plan;
 mod planner;

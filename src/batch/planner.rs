@@ -1,17 +1,15 @@
 use super::bucket::{q_tile_for, token_bucket};
-use super::draft::{Draft, Scratch};
+use super::draft::{Scratch, Stream, draft};
 use super::group::{CheckedGroups, Group, PageStamps};
+use super::limits::Limits;
 use super::{BatchError, Plan, Tiling};
 
 /// Checks batches against fixed limits and turns them into [`Plan`]s. Keeps scratch space between calls.
 #[derive(Debug)]
 pub struct Planner {
-    page_size: usize,
-    pool_pages: usize,
+    limits: Limits,
     tiling: Tiling,
-    pub(super) sliding_window: Option<u32>,
     max_tokens: usize,
-    max_meta_words: usize,
     gaps: bool,
     stamps: PageStamps,
     scratch: Scratch,
@@ -31,12 +29,14 @@ impl Planner {
             return limit("pool_pages", pool_pages, "such that pages times page_size is at most 2147483647");
         }
         Ok(Planner {
-            page_size,
-            pool_pages,
+            limits: Limits {
+                page_size,
+                pool_pages,
+                sliding_window: None,
+                max_meta_words: i32::MAX as usize / 4,
+            },
             tiling,
-            sliding_window: None,
             max_tokens: Self::MAX_TOKENS,
-            max_meta_words: i32::MAX as usize / 4,
             gaps: false,
             stamps: PageStamps::default(),
             scratch: Scratch::default(),
@@ -45,7 +45,7 @@ impl Planner {
 
     /// Leaves out key tiles that lie behind the sliding window of every row; the spec's window or a larger one.
     pub fn with_sliding_window(mut self, window: Option<u32>) -> Self {
-        self.sliding_window = window;
+        self.limits.sliding_window = window;
         self
     }
 
@@ -57,7 +57,7 @@ impl Planner {
 
     /// Refuses plans whose metadata needs more than `words` 32-bit words (a TPU keeps it in SMEM).
     pub fn with_max_meta_words(mut self, words: usize) -> Self {
-        self.max_meta_words = words.min(i32::MAX as usize / 4);
+        self.limits.max_meta_words = words.min(i32::MAX as usize / 4);
         self
     }
 
@@ -104,12 +104,12 @@ impl Planner {
 
     /// Tokens of one page.
     pub fn page_size(&self) -> usize {
-        self.page_size
+        self.limits.page_size
     }
 
     /// Pages of the pool.
     pub fn pool_pages(&self) -> usize {
-        self.pool_pages
+        self.limits.pool_pages
     }
 
     /// Validates a batch of `total_tokens` new tokens and plans its key tiles. O(tokens + pages + tiles). After a batch
@@ -124,7 +124,7 @@ impl Planner {
         if total_tokens > self.max_tokens {
             return Err(BatchError::TooManyTokens { found: total_tokens, max_tokens: self.max_tokens });
         }
-        let (page_size, pool_pages) = (self.page_size, self.pool_pages);
+        let Limits { page_size, pool_pages, .. } = self.limits;
         let groups =
             CheckedGroups::check(groups, total_tokens, page_size, pool_pages, self.gaps, &mut self.stamps)?;
         let (rows, tiling) = if self.tiling.aligned_runs() {
@@ -133,15 +133,8 @@ impl Planner {
             let rows = token_bucket(total_tokens);
             (rows, self.tiling.with_q_tile(self.choose_q_tile(rows, groups)))
         };
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let plan = Draft::new(self, &mut scratch, rows, total_tokens, tiling, groups).finish();
-        self.scratch = scratch;
-        plan
-    }
-
-    pub(super) fn check_words(&self, words: usize) -> Result<(), BatchError> {
-        let max_words = self.max_meta_words;
-        if words > max_words { Err(BatchError::TooMuchMetadata { words, max_words }) } else { Ok(()) }
+        let stream = Stream { rows, num_tokens: total_tokens, tiling };
+        draft(self.limits, stream, groups, &mut self.scratch)
     }
 
     /// Query tile with the least work: a visit computes `q_tile` rows, plus a fixed share for starting it.
