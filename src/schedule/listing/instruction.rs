@@ -338,7 +338,9 @@ fn term(word: &str, names: &mut Names, spill: &mut bool) -> Result<Term, String>
         (_, Some(hex)) => i64::from_str_radix(hex, 16).ok().map(|n| -n),
         _ => digits.parse::<i64>().ok(),
     };
-    number.map(|n| Term::Word(n as u32)).ok_or_else(|| format!("operand {word:?}"))
+    // A scalar register holds the bits of an f32 too.
+    let bits = || digits.parse::<f32>().ok().map(f32::to_bits);
+    number.map(|n| n as u32).or_else(bits).map(Term::Word).ok_or_else(|| format!("operand {word:?}"))
 }
 
 #[cfg(test)]
@@ -365,6 +367,13 @@ mod tests {
         let branch = scalar("%862 = sbr.rel (!%p859_p6) target bundleno = 377 (0x179), region = 363");
         assert_eq!(branch.op, Op::Branch(377));
         assert!(branch.predicate.unwrap().negated);
+    }
+
+    #[test]
+    fn reads_reals_as_their_bits() {
+        let select = scalar("%s1_s2 = scalar_select predicate=%p248_p3, on_true=nan, on_false=1.0");
+        assert_eq!(select.labelled("on_false").unwrap().terms, [Term::Word(1f32.to_bits())]);
+        assert_eq!(select.labelled("on_true").unwrap().terms, [Term::Word(f32::NAN.to_bits())]);
     }
 
     #[test]
