@@ -1,6 +1,6 @@
 //! Rules of the compiler about the alignment of accesses, checked without running anything.
 
-use super::error::Location;
+use super::location::Location;
 use std::fmt;
 
 /// What an integer is known to be divisible by. Zero stands for the number zero, which everything divides.

@@ -1,20 +1,5 @@
 use super::fault::Fault;
-use std::fmt;
-
-/// A place in a kernel text, both parts counted from 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Location {
-    /// Line.
-    pub line: u32,
-    /// Column, in characters.
-    pub column: u32,
-}
-
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.line, self.column)
-    }
-}
+use super::location::Location;
 
 /// Why a kernel text was refused or its execution stopped.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

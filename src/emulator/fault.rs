@@ -1,4 +1,4 @@
-use super::error::Location;
+use super::location::Location;
 use std::fmt;
 
 /// What an executed kernel did wrong.

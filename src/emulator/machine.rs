@@ -1,9 +1,10 @@
 //! State of a running kernel.
 
 use super::dma::Dma;
-use super::error::{EmulatorError, Location, Result};
+use super::error::{EmulatorError, Result};
 use super::fault::{Fault, FaultKind};
 use super::lanes::Lanes;
+use super::location::Location;
 use super::memory::{Buffer, Role, Run, View};
 use super::options::{FaultPolicy, RunOptions};
 use super::report::Report;

@@ -53,6 +53,7 @@ mod fault;
 mod grid;
 mod lanes;
 mod liveness;
+mod location;
 mod machine;
 mod memory;
 #[cfg(in_library)]
@@ -68,13 +69,15 @@ mod simd;
 #[cfg(in_library)]
 mod tensor;
 mod text;
+mod transfer;
 mod types;
 mod value;
 
 pub use alignment::{AlignmentFinding, AlignmentRule};
 pub use budget::{MemoryUse, OverBudget};
-pub use error::{EmulatorError, Location, Result};
+pub use error::{EmulatorError, Result};
 pub use fault::{Fault, FaultKind};
+pub use location::Location;
 #[cfg(in_library)]
 pub use operands::Operands;
 pub use options::{DmaPolicy, FaultPolicy, GridOrder, ReductionOrder, RunOptions};
@@ -103,7 +106,7 @@ impl Emulator {
         for function in &mut module.functions {
             liveness::mark(&mut function.body);
         }
-        let mut builder = Builder::new(&module);
+        let mut builder = Builder::new(&module, ops::build);
         let signature = Signature::build(&mut builder)?;
         let (sites, findings) = builder.into_sites()?;
         Ok(Emulator { signature, sites, findings })

@@ -1,5 +1,5 @@
-use super::error::Location;
 use super::fault::Fault;
+use super::location::Location;
 #[cfg(in_library)]
 use super::tensor::Tensor;
 use std::collections::BTreeMap;

@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use super::element::Element;
 use super::error::RuntimeError;
-use super::ffi::handles::{Dims, RawBuffer, element_count};
+use super::ffi::buffer::RawBuffer;
+use super::ffi::types::{Dims, element_count};
 use crate::spec::DType;
 
 /// An array on a device. Clones name the same memory, which is freed with the last of them.

@@ -250,7 +250,7 @@ fn write_entry(path: &Path, key: &Key, payload: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::error::{ErrorCode, PluginError};
+    use crate::runtime::plugin_error::{ErrorCode, PluginError};
 
     fn failure<T>() -> Result<T, RuntimeError> {
         Err(PluginError::new("test", ErrorCode::Internal, String::new()).into())

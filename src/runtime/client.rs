@@ -9,7 +9,9 @@ use super::compile_options::CompileOptions;
 use super::element::Element;
 use super::error::RuntimeError;
 use super::executable::Executable;
-use super::ffi::handles::{RawBuffer, RawClient, RawExecutable};
+use super::ffi::buffer::RawBuffer;
+use super::ffi::client::RawClient;
+use super::ffi::executable::RawExecutable;
 use super::host::Lent;
 use super::options::ClientOptions;
 use super::plugin::Plugin;
@@ -127,7 +129,7 @@ impl Client {
 
     /// Whose kernels it runs: on TPUs the Mosaic ones.
     pub fn target(&self) -> Target {
-        super::target_of(self.platform_name())
+        super::platform::target_of(self.platform_name())
     }
 
     /// The devices that this process can use; at least one.

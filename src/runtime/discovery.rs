@@ -1,15 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::error::RuntimeError;
+use super::error::{Candidate, DiscoveryReport, Outcome, RuntimeError};
 use super::plugin::Plugin;
+use super::source::{NAMES_AND_PATHS, PLUGIN_PATH, Source, TPU_PATH};
 
-const NAMES_AND_PATHS: &str = "PJRT_NAMES_AND_LIBRARY_PATHS";
-const TPU_PATH: &str = "TPU_LIBRARY_PATH";
-const PLUGIN_PATH: &str = "PJRT_PLUGIN_LIBRARY_PATH";
 const VARIABLES: [&str; 7] =
     [NAMES_AND_PATHS, TPU_PATH, PLUGIN_PATH, "VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PATH"];
 
@@ -143,7 +140,7 @@ impl DiscoveryOptions {
     }
 
     /// Loads the first candidate that can be loaded.
-    pub(crate) fn search(&self) -> (Option<Plugin>, DiscoveryReport) {
+    fn search(&self) -> (Option<Plugin>, DiscoveryReport) {
         let mut report = DiscoveryReport { candidates: Vec::new() };
         for (source, path) in self.places() {
             if source == Source::PythonPackage && path.ends_with(LIBTPU) && !has_tpu() {
@@ -169,6 +166,22 @@ impl DiscoveryOptions {
     }
 }
 
+impl Plugin {
+    /// Loads the first usable plugin of those that [`DiscoveryOptions`] describes.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NoPlugin`] with every candidate and why it failed.
+    pub fn discover(options: &DiscoveryOptions) -> Result<Self, RuntimeError> {
+        let (plugin, report) = Self::discover_with_report(options);
+        plugin.ok_or(RuntimeError::NoPlugin { report })
+    }
+
+    /// [`Plugin::discover`] that also tells which candidates were tried on the way.
+    pub fn discover_with_report(options: &DiscoveryOptions) -> (Option<Self>, DiscoveryReport) {
+        options.search()
+    }
+}
+
 fn present(folder: &Path, source: Source) -> impl Iterator<Item = (Source, PathBuf)> {
     PACKAGE_FILES
         .iter()
@@ -185,98 +198,4 @@ fn has_tpu() -> bool {
         })
     };
     any("/dev", |name| name.starts_with("accel")) || any("/dev/vfio", |name| name.parse::<u32>().is_ok())
-}
-
-/// What was tried to find a plugin. Displays as one line a candidate.
-#[derive(Clone, Debug)]
-pub struct DiscoveryReport {
-    /// Candidates in the order in which they were tried; the last one may have been loaded.
-    pub candidates: Vec<Candidate>,
-}
-
-impl fmt::Display for DiscoveryReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.candidates.is_empty() {
-            return write!(
-                f,
-                "  nothing: {NAMES_AND_PATHS}, {TPU_PATH} and {PLUGIN_PATH} are not set, there is no .tools folder \
-                 (`make tools` makes it) and no Python package with a plugin"
-            );
-        }
-        for (i, candidate) in self.candidates.iter().enumerate() {
-            let newline = if i == 0 { "" } else { "\n" };
-            write!(
-                f,
-                "{newline}  {}: {}: {}",
-                candidate.source,
-                candidate.path.display(),
-                candidate.outcome
-            )?;
-        }
-        Ok(())
-    }
-}
-
-/// One place where a plugin was looked for.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    /// What named it.
-    pub source: Source,
-    /// The plugin file.
-    pub path: PathBuf,
-    /// What came of it.
-    pub outcome: Outcome,
-}
-
-/// What came of a candidate.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// It was loaded.
-    Loaded,
-    /// An installed `libtpu`, passed over because the machine shows no TPU.
-    NoTpu,
-    /// It could not be loaded.
-    Failed(Arc<RuntimeError>),
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Loaded => f.write_str("loaded"),
-            Self::NoTpu => f.write_str("passed over: no /dev/accel* or /dev/vfio/<number> on this machine"),
-            Self::Failed(error) => error.fmt(f),
-        }
-    }
-}
-
-/// What named a candidate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Source {
-    /// The caller.
-    Explicit,
-    /// `PJRT_NAMES_AND_LIBRARY_PATHS`.
-    NamesAndLibraryPaths,
-    /// `TPU_LIBRARY_PATH`.
-    TpuLibraryPath,
-    /// `PJRT_PLUGIN_LIBRARY_PATH`.
-    PluginLibraryPath,
-    /// The project's `.tools` folder.
-    ToolFolder,
-    /// An installed Python package.
-    PythonPackage,
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Explicit => "explicit path",
-            Self::NamesAndLibraryPaths => NAMES_AND_PATHS,
-            Self::TpuLibraryPath => TPU_PATH,
-            Self::PluginLibraryPath => PLUGIN_PATH,
-            Self::ToolFolder => "tool folder",
-            Self::PythonPackage => "Python package",
-        })
-    }
 }

@@ -1,8 +1,12 @@
+//! Errors. The one of a search holds those of its candidates, so what a search reports is here too.
+
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::discovery::DiscoveryReport;
-use super::profiler::Extension;
+use super::extension::Extension;
+use super::plugin_error::PluginError;
+use super::source::{NAMES_AND_PATHS, PLUGIN_PATH, Source, TPU_PATH};
 use crate::spec::DType;
 
 /// Why loading a plugin, moving data, compiling or running failed.
@@ -221,120 +225,65 @@ fn list(extensions: &[Extension]) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
-/// A failed call into a plugin: which call, the code, and the plugin's words.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{call} failed ({code}): {message}")]
-pub struct PluginError {
-    call: &'static str,
-    code: ErrorCode,
-    message: String,
+/// What was tried to find a plugin. Displays as one line a candidate.
+#[derive(Clone, Debug)]
+pub struct DiscoveryReport {
+    /// Candidates in the order in which they were tried; the last one may have been loaded.
+    pub candidates: Vec<Candidate>,
 }
 
-impl PluginError {
-    /// Longest message kept, in bytes. Compilers may append whole modules to theirs.
-    const MAX_MESSAGE: usize = 4096;
-
-    pub(crate) fn new(call: &'static str, code: ErrorCode, mut message: String) -> Self {
-        if message.len() > Self::MAX_MESSAGE {
-            let end = (0..=Self::MAX_MESSAGE).rev().find(|&at| message.is_char_boundary(at)).unwrap_or(0);
-            let more = message.len() - end;
-            message.truncate(end);
-            message.push_str(&format!(" ... ({more} more bytes)"));
+impl fmt::Display for DiscoveryReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.candidates.is_empty() {
+            return write!(
+                f,
+                "  nothing: {NAMES_AND_PATHS}, {TPU_PATH} and {PLUGIN_PATH} are not set, there is no .tools folder \
+                 (`make tools` makes it) and no Python package with a plugin"
+            );
         }
-        Self { call, code, message }
-    }
-
-    /// The table entry that failed, such as `PJRT_Client_Compile`.
-    pub fn call(&self) -> &'static str {
-        self.call
-    }
-
-    /// The plugin's error code.
-    pub fn code(&self) -> ErrorCode {
-        self.code
-    }
-
-    /// The plugin's words, cut at 4096 bytes.
-    pub fn message(&self) -> &str {
-        &self.message
+        for (i, candidate) in self.candidates.iter().enumerate() {
+            let newline = if i == 0 { "" } else { "\n" };
+            write!(
+                f,
+                "{newline}  {}: {}: {}",
+                candidate.source,
+                candidate.path.display(),
+                candidate.outcome
+            )?;
+        }
+        Ok(())
     }
 }
 
-macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $value:literal $text:literal,)*) => {
-        /// Error code of the PJRT C API (the values of `absl::StatusCode`).
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[non_exhaustive]
-        pub enum ErrorCode {
-            $($(#[$doc])* $name,)*
-            /// A value that this crate has no name for.
-            Other(u32),
-        }
-
-        impl ErrorCode {
-            pub(crate) fn from_raw(code: u32) -> Self {
-                match code {
-                    $($value => Self::$name,)*
-                    other => Self::Other(other),
-                }
-            }
-        }
-
-        impl fmt::Display for ErrorCode {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                match self {
-                    $(Self::$name => f.write_str($text),)*
-                    Self::Other(code) => write!(f, "code {code}"),
-                }
-            }
-        }
-    };
+/// One place where a plugin was looked for.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// What named it.
+    pub source: Source,
+    /// The plugin file.
+    pub path: PathBuf,
+    /// What came of it.
+    pub outcome: Outcome,
 }
 
-codes! {
-    /// The operation was cancelled.
-    Cancelled = 1 "cancelled",
-    /// No better code fits.
-    Unknown = 2 "unknown",
-    /// The caller passed something unusable.
-    InvalidArgument = 3 "invalid argument",
-    /// The operation took too long.
-    DeadlineExceeded = 4 "deadline exceeded",
-    /// Something named does not exist.
-    NotFound = 5 "not found",
-    /// Something to be made exists.
-    AlreadyExists = 6 "already exists",
-    /// The caller may not do this.
-    PermissionDenied = 7 "permission denied",
-    /// Out of memory or quota.
-    ResourceExhausted = 8 "resource exhausted",
-    /// The system is not in the needed state.
-    FailedPrecondition = 9 "failed precondition",
-    /// The operation was aborted.
-    Aborted = 10 "aborted",
-    /// Past the valid range.
-    OutOfRange = 11 "out of range",
-    /// The plugin does not implement this.
-    Unimplemented = 12 "unimplemented",
-    /// An invariant of the plugin is broken.
-    Internal = 13 "internal",
-    /// The service is not available now.
-    Unavailable = 14 "unavailable",
-    /// Data was lost.
-    DataLoss = 15 "data loss",
-    /// The caller is not authenticated.
-    Unauthenticated = 16 "unauthenticated",
+/// What came of a candidate.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It was loaded.
+    Loaded,
+    /// An installed `libtpu`, passed over because the machine shows no TPU.
+    NoTpu,
+    /// It could not be loaded.
+    Failed(Arc<RuntimeError>),
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_messages_are_cut_between_characters() {
-        let error = PluginError::new("call", ErrorCode::from_raw(3), "é".repeat(PluginError::MAX_MESSAGE));
-        assert!(error.message().ends_with("é ... (4096 more bytes)"), "{}", &error.message()[4080..]);
-        assert_eq!(error.code(), ErrorCode::InvalidArgument);
-        assert_eq!(ErrorCode::from_raw(99).to_string(), "code 99");
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loaded => f.write_str("loaded"),
+            Self::NoTpu => f.write_str("passed over: no /dev/accel* or /dev/vfio/<number> on this machine"),
+            Self::Failed(error) => error.fmt(f),
+        }
     }
 }

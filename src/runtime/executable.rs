@@ -5,7 +5,10 @@ use smallvec::SmallVec;
 use super::buffer::Buffer;
 use super::error::RuntimeError;
 use super::execution::Execution;
-use super::ffi::handles::{Few, Launched, MemoryStats, RawBuffer, RawEvent, RawExecutable};
+use super::ffi::buffer::RawBuffer;
+use super::ffi::event::RawEvent;
+use super::ffi::executable::{Launched, MemoryStats, RawExecutable};
+use super::ffi::types::Few;
 use super::signature::Signature;
 
 /// An argument of a launch.

@@ -8,7 +8,8 @@ use smallvec::SmallVec;
 
 use super::buffer::Buffer;
 use super::error::RuntimeError;
-use super::ffi::handles::{RawClient, RawEvent};
+use super::ffi::client::RawClient;
+use super::ffi::event::RawEvent;
 
 /// A launch that may still be running. Its outputs may be arguments of further launches at once.
 ///

@@ -1,7 +1,7 @@
 use std::ops::{Deref, DerefMut};
 
 use super::element::Element;
-use super::ffi::handles::HostBytes;
+use super::ffi::buffer::HostBytes;
 
 /// The alignment from which CPU plugins use host memory in place instead of copying it.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -34,37 +34,35 @@ mod element;
 mod error;
 mod executable;
 mod execution;
+mod extension;
 mod host;
 mod options;
+mod platform;
 mod plugin;
+mod plugin_error;
 mod precompiled;
 mod profiler;
 mod signature;
+mod source;
 mod topology;
 
 pub use buffer::Buffer;
 pub use cache::CacheStats;
 pub use client::{Client, Device};
 pub use compile_options::CompileOptions;
-pub use discovery::{Candidate, DiscoveryOptions, DiscoveryReport, Outcome, Source};
+pub use discovery::DiscoveryOptions;
 pub use element::Element;
-pub use error::{ErrorCode, PluginError, RuntimeError};
+pub use error::{Candidate, DiscoveryReport, Outcome, RuntimeError};
 pub use executable::{Arg, Executable};
 pub use execution::{Completion, Execution};
-pub use ffi::handles::MemoryStats;
+pub use extension::Extension;
+pub use ffi::executable::MemoryStats;
 pub use host::HostBuffer;
 pub use options::{ClientOptions, OptionValue};
 pub use plugin::Plugin;
+pub use plugin_error::{ErrorCode, PluginError};
 pub use precompiled::Precompiled;
-pub use profiler::{Extension, Profiler};
+pub use profiler::Profiler;
 pub use signature::{Parameter, Signature};
+pub use source::Source;
 pub use topology::Topology;
-
-/// Whose kernels run on a platform of this name.
-fn target_of(platform: &str) -> crate::kernels::Target {
-    if platform.eq_ignore_ascii_case("tpu") {
-        crate::kernels::Target::Tpu
-    } else {
-        crate::kernels::Target::Portable
-    }
-}

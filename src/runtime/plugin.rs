@@ -3,13 +3,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::discovery::{DiscoveryOptions, DiscoveryReport};
 use super::error::RuntimeError;
+use super::extension::Extension;
 use super::ffi::abi::Table;
 use super::ffi::library::{self, TableAddress};
 use super::options::OptionValue;
-use super::profiler::Extension;
-use super::topology::Topology;
 
 /// A loaded PJRT plugin. Cheap to clone; the library stays loaded until the process ends.
 #[derive(Clone, Copy)]
@@ -60,20 +58,6 @@ impl Plugin {
         Ok(plugin)
     }
 
-    /// Loads the first usable plugin of those that [`DiscoveryOptions`] describes.
-    ///
-    /// # Errors
-    /// [`RuntimeError::NoPlugin`] with every candidate and why it failed.
-    pub fn discover(options: &DiscoveryOptions) -> Result<Self, RuntimeError> {
-        let (plugin, report) = Self::discover_with_report(options);
-        plugin.ok_or(RuntimeError::NoPlugin { report })
-    }
-
-    /// [`Plugin::discover`] that also tells which candidates were tried on the way.
-    pub fn discover_with_report(options: &DiscoveryOptions) -> (Option<Self>, DiscoveryReport) {
-        options.search()
-    }
-
     /// Major and minor version of the PJRT C API that the plugin was built with.
     pub fn api_version(&self) -> (u32, u32) {
         let version = self.table.api.pjrt_api_version;
@@ -94,17 +78,6 @@ impl Plugin {
     /// What the plugin offers beyond the function table, in its own order.
     pub fn extensions(&self) -> Vec<Extension> {
         self.table.extensions().into_iter().map(|(code, _)| Extension(code)).collect()
-    }
-
-    /// A device topology by name, such as `v6e:2x2`, to compile for without its devices. CPU plugins have none.
-    ///
-    /// libtpu asks the cloud's metadata server first and retries for minutes where there is none: outside of a TPU VM
-    /// set `TPU_SKIP_MDS_QUERY=1` before the process starts.
-    ///
-    /// # Errors
-    /// The plugin does not know the name, or cannot compile ahead of time.
-    pub fn topology(&self, name: &str) -> Result<Topology, RuntimeError> {
-        Topology::new(*self, name)
     }
 
     /// Whether the file is a CPU plugin, by its name: a plugin says what it is only once it has a client.

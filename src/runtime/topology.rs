@@ -3,6 +3,7 @@ use std::fmt;
 use super::compile_options::CompileOptions;
 use super::error::RuntimeError;
 use super::ffi::compat::RawTopology;
+use super::platform::target_of;
 use super::plugin::Plugin;
 use crate::kernels::Target;
 
@@ -13,7 +14,7 @@ pub struct Topology {
 }
 
 impl Topology {
-    pub(crate) fn new(plugin: Plugin, name: &str) -> Result<Self, RuntimeError> {
+    fn new(plugin: Plugin, name: &str) -> Result<Self, RuntimeError> {
         if plugin.path().ends_with("libtpu.so") && std::env::var_os("TPU_SKIP_MDS_QUERY").is_none() {
             tracing::warn!(
                 "TPU_SKIP_MDS_QUERY is not set: outside of a TPU VM libtpu will retry for minutes"
@@ -40,7 +41,7 @@ impl Topology {
     /// # Errors
     /// The plugin cannot tell.
     pub fn target(&self) -> Result<Target, RuntimeError> {
-        Ok(super::target_of(&self.raw.platform_name()?))
+        Ok(target_of(&self.raw.platform_name()?))
     }
 
     /// Kind of its devices, as [`Device::kind`](super::Device::kind) tells it of real ones.
@@ -63,6 +64,19 @@ impl Topology {
     pub fn compile_aot(&self, mlir: &str, options: &CompileOptions) -> Result<Vec<u8>, RuntimeError> {
         let _span = tracing::info_span!("compile_aot", topology = self.name, bytes = mlir.len()).entered();
         self.raw.compile(mlir, options.to_pjrt()?)
+    }
+}
+
+impl Plugin {
+    /// A device topology by name, such as `v6e:2x2`, to compile for without its devices. CPU plugins have none.
+    ///
+    /// libtpu asks the cloud's metadata server first and retries for minutes where there is none: outside of a TPU VM
+    /// set `TPU_SKIP_MDS_QUERY=1` before the process starts.
+    ///
+    /// # Errors
+    /// The plugin does not know the name, or cannot compile ahead of time.
+    pub fn topology(&self, name: &str) -> Result<Topology, RuntimeError> {
+        Topology::new(*self, name)
     }
 }
 

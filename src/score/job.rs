@@ -1,12 +1,25 @@
 use std::collections::VecDeque;
 
 use super::schedule::{Cut, Step, schedule};
-use super::{Algorithm, Limits, Progress, ScoreError, ScoreRequest};
+use super::{Algorithm, Limits, ScoreError, ScoreRequest};
 use crate::prefix_cache::{Hold, PrefixCache};
 
 /// Names a request that a [`Scorer`](super::Scorer) has taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub(super) u64);
+
+/// How far a request has come, after each of its passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Passes done.
+    pub passes_done: usize,
+    /// Passes of the request; 0 before the first.
+    pub passes: usize,
+    /// Items scored.
+    pub items_done: usize,
+    /// Items of the request.
+    pub items: usize,
+}
 
 /// How jobs are run.
 #[derive(Clone, Copy, Debug)]

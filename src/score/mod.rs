@@ -23,6 +23,7 @@
 mod algorithm;
 mod error;
 mod job;
+mod limits;
 mod pass;
 mod request;
 mod schedule;
@@ -32,7 +33,8 @@ mod validate;
 
 pub use algorithm::Algorithm;
 pub use error::ScoreError;
-pub use job::Ticket;
-pub use pass::{ForwardPass, Limits, Pass};
+pub use job::{Progress, Ticket};
+pub use limits::Limits;
+pub use pass::{ForwardPass, Pass};
 pub use request::{ScoreRequest, ScoreResponse, Usage};
-pub use scorer::{Finished, Progress, Scorer};
+pub use scorer::{Finished, Scorer};

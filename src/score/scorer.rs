@@ -1,7 +1,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::job::{Job, Policy, Start, Ticket};
+use super::job::{Job, Policy, Progress, Start, Ticket};
 use super::pass::{Part, PartResult};
 use super::validate::validate;
 use super::{Algorithm, ForwardPass, Limits, Pass, ScoreError, ScoreRequest, ScoreResponse, softmax};
@@ -23,19 +23,6 @@ pub struct Scorer<E> {
     jobs: VecDeque<Job>,
     finished: Vec<Finished>,
     next_ticket: u64,
-}
-
-/// How far a request has come, after each of its passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Passes done.
-    pub passes_done: usize,
-    /// Passes of the request; 0 before the first.
-    pub passes: usize,
-    /// Items scored.
-    pub items_done: usize,
-    /// Items of the request.
-    pub items: usize,
 }
 
 /// A request that came to its end.

@@ -1,14 +1,11 @@
 //! Conversions between element types.
 
 use super::lanes::{map, map_same};
-use crate::emulator::builder::{Builder, step};
-use crate::emulator::error::Result;
-use crate::emulator::machine::{Machine, Step};
+use crate::emulator::builder::{Builder, Built, step};
+use crate::emulator::machine::Machine;
 use crate::emulator::text::ast::Op;
 use crate::emulator::types::{Elem, Type, volume};
 use crate::emulator::value::{Lane, Value, round_bf16, unsigned, wrap_int};
-
-type Built = Result<Option<Step>>;
 
 /// What a conversion takes and gives.
 fn accepts(name: &str, from: Elem, to: Elem) -> bool {

@@ -1,14 +1,12 @@
 //! Loops, branches, calls and trace regions.
 
-use crate::emulator::builder::{Builder, step};
+use crate::emulator::builder::{Builder, Built, step};
 use crate::emulator::error::Result;
 use crate::emulator::fault::FaultKind;
-use crate::emulator::machine::{Arg, Code, Machine, Step};
+use crate::emulator::machine::{Arg, Code, Machine};
 use crate::emulator::text::ast::{Attribute, Op};
 use crate::emulator::types::{Elem, Type};
 use crate::emulator::value::Value;
-
-type Built = Result<Option<Step>>;
 
 /// Ops whose trips are counted.
 pub(crate) const LOOPS: [&str; 2] = ["scf.for", "scf.while"];

@@ -1,15 +1,13 @@
 //! DMA starts and waits, and counting semaphores.
 
-use super::memory::memref;
-use crate::emulator::builder::{Builder, step};
+use super::access::memref;
+use crate::emulator::builder::{Builder, Built, step};
 use crate::emulator::error::{EmulatorError, Result};
-use crate::emulator::machine::{Arg, Step};
+use crate::emulator::machine::Arg;
 use crate::emulator::memory::View;
 use crate::emulator::text::ast::Op;
 use crate::emulator::types::{Elem, Space, Type};
 use crate::emulator::value::Value;
-
-type Built = Result<Option<Step>>;
 
 /// An operand that is a semaphore of one kind.
 fn semaphore_operand<'t>(b: &Builder<'_, 't>, op: &Op<'t>, i: usize, elem: Elem) -> Result<Arg> {

@@ -5,10 +5,9 @@
 //! multiply-add gives the same bits and is used where the machine has one; products of f32 are rounded to f32
 //! first. `precision` changes nothing: f32 operands are never split or rounded to bf16.
 
-use crate::emulator::builder::{Builder, step};
+use crate::emulator::builder::{Builder, Built, step};
 use crate::emulator::error::Result;
 use crate::emulator::lanes::{Lanes, room};
-use crate::emulator::machine::Step;
 use crate::emulator::options::ReductionOrder;
 use crate::emulator::simd::{fused, vectorised};
 use crate::emulator::text::ast::{Attribute, Op};
@@ -31,7 +30,7 @@ struct Side {
     batch_stride: usize,
 }
 
-pub(super) fn build<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>) -> Result<Option<Step>> {
+pub(super) fn build<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>) -> Built {
     let [lhs, rhs, acc] = b.operands(op)?;
     for x in [&lhs, &rhs, &acc] {
         b.require(op, matches!(x.ty, Type::Vector(..)), || format!("{} is no vector", x.ty))?;

@@ -1,34 +1,42 @@
 //! The ops: for each its typing rules and what it computes.
 
-mod arith;
+mod access;
 mod cast;
+mod compare;
+mod constant;
 mod control;
 mod dma;
+mod elements;
+mod elementwise;
+mod float;
+mod int;
 mod lanes;
+mod load_store;
 mod math;
 mod matmul;
-mod memory;
+mod pair;
 mod reduce;
+mod select;
 mod shape;
+mod views;
 
-use super::builder::Builder;
-use super::error::{EmulatorError, Result};
-use super::machine::Step;
+use super::builder::{Builder, Built};
+use super::error::EmulatorError;
 use super::text::ast::Op;
 
 pub(crate) use control::LOOPS;
 
-/// Verifies an op and compiles it. Nothing comes back for ops that are done once compiled.
-pub(crate) fn build<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>, site: usize) -> Result<Option<Step>> {
+/// Verifies an op and compiles it.
+pub(crate) fn build<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>, site: usize) -> Built {
     match op.name {
-        "arith.constant" => arith::constant(b, op),
-        "arith.cmpi" | "arith.cmpf" => arith::compare(b, op),
-        "arith.select" => arith::select(b, op),
+        "arith.constant" => constant::build(b, op),
+        "arith.cmpi" | "arith.cmpf" => compare::build(b, op),
+        "arith.select" => select::build(b, op),
         "arith.extf" | "arith.truncf" | "arith.extsi" | "arith.extui" | "arith.trunci" | "arith.sitofp"
         | "arith.uitofp" | "arith.fptosi" | "arith.index_cast" | "arith.index_castui" => cast::build(b, op),
         "arith.bitcast" | "tpu.bitcast" => cast::bitcast(b, op),
-        "tpu.reciprocal" => arith::reciprocal(b, op),
-        "tpu.assume_multiple" => arith::assume_multiple(b, op),
+        "tpu.reciprocal" => float::reciprocal(b, op),
+        "tpu.assume_multiple" => int::assume_multiple(b, op),
         "vector.broadcast" => shape::broadcast(b, op),
         "vector.shape_cast" => shape::shape_cast(b, op),
         "vector.extract" => shape::extract(b, op),
@@ -43,15 +51,15 @@ pub(crate) fn build<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>, site: usize) -> Re
         "vector.multi_reduction" => reduce::multi_reduction(b, op),
         "tpu.reduce_index" => reduce::reduce_index(b, op),
         "tpu.matmul" => matmul::build(b, op),
-        "vector.load" | "tpu.vector_load" | "tpu.strided_load" => memory::vector_load(b, op),
-        "vector.store" | "tpu.vector_store" | "tpu.strided_store" => memory::vector_store(b, op),
-        "memref.load" => memory::scalar_load(b, op),
-        "memref.store" => memory::scalar_store(b, op),
-        "memref.alloca" => memory::alloca(b, op),
-        "tpu.memref_slice" => memory::slice(b, op),
-        "tpu.memref_squeeze" => memory::squeeze(b, op),
-        "tpu.memref_reshape" => memory::reshape(b, op),
-        "tpu.memref_bitcast" => memory::bitcast(b, op),
+        "vector.load" | "tpu.vector_load" | "tpu.strided_load" => load_store::vector_load(b, op),
+        "vector.store" | "tpu.vector_store" | "tpu.strided_store" => load_store::vector_store(b, op),
+        "memref.load" => load_store::scalar_load(b, op),
+        "memref.store" => load_store::scalar_store(b, op),
+        "memref.alloca" => views::alloca(b, op),
+        "tpu.memref_slice" => views::slice(b, op),
+        "tpu.memref_squeeze" => views::squeeze(b, op),
+        "tpu.memref_reshape" => views::reshape(b, op),
+        "tpu.memref_bitcast" => views::bitcast(b, op),
         "tpu.enqueue_dma" => dma::enqueue(b, op),
         "tpu.wait_dma2" | "tpu.wait_dma" => dma::wait(b, op),
         "tpu.sem_signal" | "tpu.sem_wait" => dma::semaphore(b, op),
@@ -64,7 +72,7 @@ pub(crate) fn build<'t>(b: &mut Builder<'_, 't>, op: &Op<'t>, site: usize) -> Re
         "return" | "func.return" | "scf.yield" | "scf.condition" => {
             Err(EmulatorError::verify(op.location, op.name, "does not end this kind of block"))
         }
-        name if name.starts_with("arith.") || name.starts_with("math.") => arith::elementwise(b, op),
+        name if name.starts_with("arith.") || name.starts_with("math.") => elementwise::build(b, op),
         name => Err(EmulatorError::UnknownOp { location: op.location, op: name.to_owned() }),
     }
 }

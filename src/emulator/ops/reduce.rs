@@ -1,17 +1,13 @@
 //! Reductions along dimensions.
 
-use super::arith::maximum;
+use super::float::maximum;
 use super::shape::gather_strided;
-use crate::emulator::builder::{Builder, step};
-use crate::emulator::error::Result;
-use crate::emulator::machine::Step;
+use crate::emulator::builder::{Builder, Built, step};
 use crate::emulator::options::ReductionOrder;
 use crate::emulator::simd::vectorised;
 use crate::emulator::text::ast::{Attribute, Op};
 use crate::emulator::types::{Elem, Type, strides, volume};
 use crate::emulator::value::{Lane, round_bf16, unsigned, wrap_int};
-
-type Built = Result<Option<Step>>;
 
 /// A vector seen as `outer x reduced x inner`.
 #[derive(Clone, Copy)]

@@ -1,17 +1,15 @@
 //! Moving lanes about: broadcast, slices, transposition, rotation, gathers.
 
 use super::lanes::for_lane;
-use crate::emulator::builder::{Builder, step};
+use crate::emulator::builder::{Builder, Built, step};
 use crate::emulator::error::Result;
 use crate::emulator::fault::FaultKind;
 use crate::emulator::lanes::room;
-use crate::emulator::machine::{Arg, Step};
+use crate::emulator::machine::Arg;
 use crate::emulator::text::ast::Op;
 use crate::emulator::types::{Elem, Type, strides, volume};
 use crate::emulator::value::{Lane, Value};
 use std::sync::Arc;
-
-type Built = Result<Option<Step>>;
 
 /// Reads a vector by sizes and strides; a stride of 0 repeats.
 pub(super) fn gather_strided<L: Lane>(source: &[L], offset: usize, dims: &[(usize, usize)]) -> Vec<L> {

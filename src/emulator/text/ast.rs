@@ -1,6 +1,6 @@
 //! What the parser hands on: ops in one uniform shape, whichever form they were written in.
 
-use crate::emulator::error::Location;
+use crate::emulator::location::Location;
 use crate::emulator::types::Type;
 
 /// A kernel text.

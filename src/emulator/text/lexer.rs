@@ -1,6 +1,7 @@
 //! Tokens of MLIR text.
 
-use crate::emulator::error::{EmulatorError, Location, Result};
+use crate::emulator::error::{EmulatorError, Result};
+use crate::emulator::location::Location;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {

@@ -3,7 +3,8 @@
 
 use super::ast::{Block, Dict, Function, Module, Op, ValueName};
 use super::lexer::{Kind, Lexer, Token};
-use crate::emulator::error::{EmulatorError, Location, Result};
+use crate::emulator::error::{EmulatorError, Result};
+use crate::emulator::location::Location;
 use crate::emulator::types::Type;
 
 /// Deepest nesting of regions, attributes and types together.

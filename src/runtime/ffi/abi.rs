@@ -9,7 +9,8 @@ use std::path::Path;
 
 use pjrt_sys::*;
 
-use crate::runtime::error::{ErrorCode, PluginError, RuntimeError};
+use crate::runtime::error::RuntimeError;
+use crate::runtime::plugin_error::{ErrorCode, PluginError};
 
 /// Room for fields that later headers add: the largest growth seen so far is five words.
 const TAIL_WORDS: usize = 32;

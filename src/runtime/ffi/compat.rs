@@ -13,7 +13,8 @@ use std::ptr::{copy_nonoverlapping, null_mut};
 use pjrt_sys::*;
 
 use super::abi::{Call, Padded, Table};
-use crate::runtime::error::{ErrorCode, PluginError, RuntimeError};
+use crate::runtime::error::RuntimeError;
+use crate::runtime::plugin_error::{ErrorCode, PluginError};
 
 thread_local! {
     /// The plugin whose entries the functions below call on this thread.

@@ -5,7 +5,7 @@ use std::path::Path;
 use pjrt_sys::{PJRT_Api, PJRT_Plugin_Attributes_Args, PJRT_Plugin_Initialize_Args};
 
 use super::abi::{Table, slice};
-use super::handles::named_values;
+use super::named_values::named_values;
 use crate::runtime::error::RuntimeError;
 use crate::runtime::options::OptionValue;
 

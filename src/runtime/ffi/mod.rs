@@ -2,11 +2,18 @@
 //!
 //! * [`abi`]: one call through the function table, with argument structs that fit any plugin's version.
 //! * [`library`]: opening a plugin file and checking its table.
-//! * [`handles`]: owned client, buffer, executable and event.
+//! * [`client`], [`event`], [`buffer`], [`executable`]: owned plugin objects. Each frees its object once, keeps alive what
+//!   the object needs, and may be used from any thread.
+//! * [`types`], [`named_values`]: what is passed by value.
 //! * [`profiler`]: extensions, and the profiler that one of them may offer.
 //! * [`compat`]: the `pjrt` crate's topologies over a plugin of any version.
 pub(super) mod abi;
+pub(super) mod buffer;
+pub(super) mod client;
 pub(super) mod compat;
-pub(super) mod handles;
+pub(super) mod event;
+pub(super) mod executable;
 pub(super) mod library;
+mod named_values;
 pub(super) mod profiler;
+pub(super) mod types;

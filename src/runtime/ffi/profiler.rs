@@ -10,7 +10,8 @@ use std::ptr::{NonNull, null, null_mut};
 use pjrt_sys::PJRT_Extension_Base;
 
 use super::abi::{Padded, Sized8, Table, slice, text};
-use crate::runtime::error::{ErrorCode, PluginError, RuntimeError};
+use crate::runtime::error::RuntimeError;
+use crate::runtime::plugin_error::{ErrorCode, PluginError};
 
 /// `PJRT_Extension_Type_Profiler`
 pub(crate) const PROFILER: u32 = 1;

@@ -1,4 +1,4 @@
-use super::{Names, Operand};
+use super::names::{Names, Operand};
 
 /// Arithmetic on 32-bit words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,13 +2,14 @@
 //! folds those into delay fields.
 
 mod instruction;
+mod names;
 mod text;
 
 pub(super) use instruction::{Alu, Arg, Compare, Instruction, Logic, Op, Term, Transfer};
-
-use std::collections::HashMap;
+pub(super) use names::Operand;
 
 use super::ScheduleError;
+use names::Names;
 
 /// What an instruction of a schedule is worth knowing for besides executing it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,15 +38,6 @@ pub(super) struct Listing {
     pub operands: Vec<Operand>,
     /// Slots executed after a branch before it takes effect.
     pub delay_slots: usize,
-}
-
-/// An operand as the schedule declares it.
-#[derive(Clone, Debug)]
-pub(super) struct Operand {
-    pub value: u32,
-    pub index: usize,
-    pub space: String,
-    pub shape: String,
 }
 
 pub(super) const FILE: &str = "packed-bundles-post-ra";
@@ -92,7 +84,7 @@ impl Listing {
                 text: String::new(),
             });
         }
-        listing.values = names.values.len();
+        listing.values = names.values();
         Ok(listing)
     }
 }
@@ -113,25 +105,5 @@ impl Bundle {
             });
             self.instructions.push(rest.remove(ready.unwrap_or(0)));
         }
-    }
-}
-
-/// Numbers for the names of values and allocations.
-#[derive(Default)]
-pub(super) struct Names {
-    values: HashMap<String, u32>,
-    allocations: HashMap<String, u32>,
-}
-
-impl Names {
-    fn value(&mut self, name: &str) -> u32 {
-        let next = self.values.len() as u32;
-        *self.values.entry(name.to_owned()).or_insert(next)
-    }
-
-    /// An address of its own for every allocation: at most 4096 that scalars name, each of less than 2^20 words.
-    fn allocation(&mut self, name: &str) -> u32 {
-        let next = self.allocations.len() as u32 + 1;
-        self.allocations.entry(name.to_owned()).or_insert(next).wrapping_shl(20)
     }
 }

@@ -1,32 +1,10 @@
 use std::collections::{BTreeMap, HashMap};
 
-use super::super::listing::{Alu, Arg, Compare, Instruction, Listing, Logic, Op, Term, Transfer};
-use super::dma::{Flags, GRANULE};
-use super::{Copy, DmaModel, Event, Traffic, Trouble};
-
-/// Where an address points, or why a value is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tag {
-    Plain,
-    /// Into an operand in HBM.
-    Hbm(u32),
-    /// Into an operand that lies in VMEM.
-    Vmem(u32),
-    /// Into the core's own memory.
-    Core,
-    /// Nothing wrote it.
-    Undefined,
-    /// Result of an op that is not executed, by number.
-    Opaque(u32),
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Value {
-    bits: u32,
-    tag: Tag,
-    /// When it was written: a phi takes the newest of its operands, for they share a register.
-    written: u64,
-}
+use super::super::listing::{Arg, Instruction, Listing, Logic, Op, Term, Transfer};
+use super::dma::{DmaModel, Flags, GRANULE};
+use super::operand::padded;
+use super::record::{Copy, Event, Traffic, Trouble};
+use super::value::{Tag, Value, calculate, decide, holds, joined, known, plain};
 
 /// The scalar core.
 pub(super) struct Machine<'a> {
@@ -399,105 +377,9 @@ enum Step {
     Stop,
 }
 
-fn plain(bits: u32) -> Value {
-    Value { bits, tag: Tag::Plain, written: 0 }
-}
-
-fn known(value: Value) -> bool {
-    !matches!(value.tag, Tag::Undefined | Tag::Opaque(_))
-}
-
-/// A result of two values: unknown if either is, an address if either is.
-fn joined(a: Value, b: Value, bits: u32) -> Value {
-    let tag = match (a.tag, b.tag) {
-        (Tag::Opaque(n), _) | (_, Tag::Opaque(n)) => Tag::Opaque(n),
-        (Tag::Undefined, _) | (_, Tag::Undefined) => Tag::Undefined,
-        (Tag::Plain, tag) | (tag, _) => tag,
-    };
-    Value { bits, tag, written: 0 }
-}
-
 /// A pointer's operands, summed.
 fn arg_sum(machine: &Machine<'_>, i: &Instruction) -> Value {
     let sum = i.args.iter().map(|a| machine.read(a)).reduce(|a, b| joined(a, b, a.bits.wrapping_add(b.bits)));
     let sum = sum.unwrap_or(plain(0));
     if sum.tag == Tag::Plain { Value { tag: Tag::Core, ..sum } } else { sum }
-}
-
-fn calculate(alu: Alu, a: u32, b: u32) -> u32 {
-    match alu {
-        Alu::Add => a.wrapping_add(b),
-        Alu::Sub => a.wrapping_sub(b),
-        Alu::Mul => a.wrapping_mul(b),
-        Alu::MulHigh => ((u64::from(a) * u64::from(b)) >> 32) as u32,
-        Alu::And => a & b,
-        Alu::Or => a | b,
-        Alu::Xor => a ^ b,
-        Alu::ShiftLeft => a.checked_shl(b).unwrap_or(0),
-        Alu::ShiftRight => a.checked_shr(b).unwrap_or(0),
-        Alu::ShiftRightSigned => ((a as i32) >> b.min(31)) as u32,
-        Alu::MinSigned => (a as i32).min(b as i32) as u32,
-        Alu::MaxSigned => (a as i32).max(b as i32) as u32,
-        Alu::MinUnsigned => a.min(b),
-        Alu::MaxUnsigned => a.max(b),
-    }
-}
-
-fn holds(compare: Compare, signed: bool, a: u32, b: u32) -> bool {
-    let order = if signed { (a as i32).cmp(&(b as i32)) } else { a.cmp(&b) };
-    match compare {
-        Compare::Eq => order.is_eq(),
-        Compare::Ne => order.is_ne(),
-        Compare::Lt => order.is_lt(),
-        Compare::Le => order.is_le(),
-        Compare::Gt => order.is_gt(),
-        Compare::Ge => order.is_ge(),
-    }
-}
-
-/// Logic with unknown operands: known where the other one settles it.
-fn decide(logic: Logic, a: Value, b: Value) -> Value {
-    let (x, y) = (a.bits != 0, b.bits != 0);
-    let settled = |v: Value, by: bool| known(v) && (v.bits != 0) == by;
-    let either = |by: bool| settled(a, by) || settled(b, by);
-    match logic {
-        Logic::And if either(false) => plain(0),
-        Logic::Nand if either(false) => plain(1),
-        Logic::Or if either(true) => plain(1),
-        Logic::Nor if either(true) => plain(0),
-        Logic::And => joined(a, b, u32::from(x && y)),
-        Logic::Nand => joined(a, b, u32::from(!(x && y))),
-        Logic::Or => joined(a, b, u32::from(x || y)),
-        Logic::Nor => joined(a, b, u32::from(!(x || y))),
-        Logic::Xor => joined(a, b, u32::from(x ^ y)),
-        Logic::Not => Value { bits: u32::from(!x), ..a },
-        Logic::Copy => a,
-    }
-}
-
-/// Words of an operand as they lie in memory: a matrix has its columns padded to 128, and lies in tiles of 8 × 128
-/// if it has more.
-fn padded(words: &[i32], shape: &str) -> Vec<i32> {
-    let dims = shape.split_once('[').and_then(|(_, d)| d.strip_suffix(']'));
-    let dims: Vec<usize> =
-        dims.unwrap_or_default().split(',').filter_map(|d| d.trim().parse().ok()).collect();
-    let [rows, columns] = dims[..] else { return words.to_vec() };
-    if rows * columns != words.len() {
-        return words.to_vec();
-    }
-    let wide = columns.next_multiple_of(128);
-    let tiled = columns > 128;
-    let tall = if tiled { rows.next_multiple_of(8) } else { rows };
-    let mut out = vec![0; tall * wide];
-    for row in 0..rows {
-        for column in 0..columns {
-            let at = if tiled {
-                ((row / 8) * (wide / 128) + column / 128) * 1024 + (row % 8) * 128 + column % 128
-            } else {
-                row * wide + column
-            };
-            out[at] = words[row * columns + column];
-        }
-    }
-    out
 }

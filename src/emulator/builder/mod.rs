@@ -1,12 +1,14 @@
 //! From syntax tree to verified steps: names become slots, types are checked, constants are folded in.
 
-use super::alignment::{Divisor, Finding};
-use super::error::{EmulatorError, Location, Result};
-use super::machine::{Arg, Code, Function, Node, Site, Step};
-use super::ops;
-use super::text::ast::{self, Block, Module, Op, ValueName};
-use super::types::{Elem, Type};
-use super::value::Value;
+mod rules;
+
+use crate::emulator::alignment::{Divisor, Finding};
+use crate::emulator::error::{EmulatorError, Result};
+use crate::emulator::location::Location;
+use crate::emulator::machine::{Arg, Code, Function, Node, Site, Step};
+use crate::emulator::text::ast::{self, Block, Module, Op, ValueName};
+use crate::emulator::types::Type;
+use crate::emulator::value::Value;
 use std::collections::HashMap;
 
 /// Deepest chain of inlined calls; recursion ends here.
@@ -35,7 +37,15 @@ pub(crate) struct Operand {
     pub(crate) ty: Type,
 }
 
+/// What an op is compiled to; nothing where it is done once compiled.
+pub(crate) type Built = Result<Option<Step>>;
+
+/// Verifies an op, whose site is given, and compiles it.
+pub(crate) type Compile<'m, 't> = fn(&mut Builder<'m, 't>, &Op<'t>, usize) -> Built;
+
 pub(crate) struct Builder<'m, 't> {
+    /// Knows every op. Given from above, for ops are compiled with a builder.
+    compile: Compile<'m, 't>,
     pub(crate) module: &'m Module<'t>,
     sites: Vec<Site>,
     markers: Vec<(Location, &'t str, bool)>,
@@ -52,8 +62,9 @@ pub(crate) struct Builder<'m, 't> {
 }
 
 impl<'m, 't> Builder<'m, 't> {
-    pub(crate) fn new(module: &'m Module<'t>) -> Self {
+    pub(crate) fn new(module: &'m Module<'t>, compile: Compile<'m, 't>) -> Self {
         Builder {
+            compile,
             module,
             sites: Vec::new(),
             markers: module.markers.iter().map(|&(at, name)| (at, name, false)).collect(),
@@ -146,7 +157,7 @@ impl<'m, 't> Builder<'m, 't> {
                 let message = format!("constants of more than {MAX_CONSTANT_LANES} lanes in all");
                 return Err(EmulatorError::verify(op.location, op.name, message));
             }
-            let step = ops::build(self, op, site)?;
+            let step = (self.compile)(self, op, site)?;
             if let Some(step) = step.filter(|_| !op.dead) {
                 code.nodes.push(Node { site, step });
             }
@@ -264,46 +275,6 @@ impl<'m, 't> Builder<'m, 't> {
         Ok(Operand { arg: Arg { slot, last }, ty })
     }
 
-    /// All operands of an op that has exactly `N`.
-    pub(crate) fn operands<const N: usize>(&self, op: &Op<'t>) -> Result<[Operand; N]> {
-        self.expect_operands(op, N)?;
-        let mut out = Vec::with_capacity(N);
-        for i in 0..N {
-            out.push(self.operand(op, i)?);
-        }
-        out.try_into().map_err(|_| EmulatorError::verify(op.location, op.name, "wrong number of operands"))
-    }
-
-    pub(crate) fn expect_operands(&self, op: &Op<'t>, n: usize) -> Result<()> {
-        if op.operands.len() == n {
-            return Ok(());
-        }
-        Err(EmulatorError::verify(
-            op.location,
-            op.name,
-            format!("takes {n} operands, not {}", op.operands.len()),
-        ))
-    }
-
-    /// Operand groups of an op with optional or variadic operands: start and length of each.
-    pub(crate) fn segments(&self, op: &Op<'t>, n: usize) -> Result<Vec<(usize, usize)>> {
-        let sizes = op.segments.clone().unwrap_or_default();
-        if sizes.len() != n
-            || sizes.iter().try_fold(0usize, |a, &s| a.checked_add(s)) != Some(op.operands.len())
-        {
-            let message = format!("needs the sizes of its {n} operand groups, which add up to its operands");
-            return Err(EmulatorError::verify(op.location, op.name, message));
-        }
-        let mut start = 0;
-        Ok(sizes
-            .into_iter()
-            .map(|len| {
-                start += len;
-                (start - len, len)
-            })
-            .collect())
-    }
-
     /// Defines the only result.
     pub(crate) fn result(&mut self, op: &Op<'t>, ty: Type) -> Result<usize> {
         if let Some(written) = op.result_types.first() {
@@ -335,27 +306,6 @@ impl<'m, 't> Builder<'m, 't> {
             self.fresh(ty, op.location)?;
         }
         Ok((first..self.slots.len()).collect())
-    }
-
-    /// The result type as written. Ops whose form always writes it.
-    pub(crate) fn written_result(&self, op: &Op<'t>) -> Result<Type> {
-        match op.result_types.as_slice() {
-            [ty] => Ok(ty.clone()),
-            _ => Err(EmulatorError::verify(op.location, op.name, "has exactly one result")),
-        }
-    }
-
-    pub(crate) fn expect_type(&self, op: &Op<'t>, found: &Type, expected: &Type) -> Result<()> {
-        self.require(op, found == expected, || format!("expected type {expected}, found {found}"))
-    }
-
-    pub(crate) fn require(&self, op: &Op<'t>, holds: bool, message: impl FnOnce() -> String) -> Result<()> {
-        if holds { Ok(()) } else { Err(EmulatorError::verify(op.location, op.name, message())) }
-    }
-
-    /// Fails at the op.
-    pub(crate) fn reject<T>(&self, op: &Op<'t>, message: impl Into<String>) -> Result<T> {
-        Err(EmulatorError::verify(op.location, op.name, message))
     }
 
     /// Makes a slot hold a value from the start.
@@ -391,22 +341,11 @@ impl<'m, 't> Builder<'m, 't> {
     pub(crate) fn set_divisor(&mut self, slot: usize, divisor: Divisor) {
         self.slots[slot].divisor = divisor;
     }
-
-    /// Operands `from..` as memref indices of an integer type.
-    pub(crate) fn indices(&self, op: &Op<'t>, range: std::ops::Range<usize>, elem: Elem) -> Result<Vec<Arg>> {
-        range
-            .map(|i| {
-                let index = self.operand(op, i)?;
-                self.expect_type(op, &index.ty, &Type::Scalar(elem))?;
-                Ok(index.arg)
-            })
-            .collect()
-    }
 }
 
 /// A step that is boxed; names the closure's type for inference.
 pub(crate) fn step(
-    f: impl Fn(&mut super::machine::Machine<'_>) -> Result<()> + Send + Sync + 'static,
-) -> Result<Option<Step>> {
+    f: impl Fn(&mut crate::emulator::machine::Machine<'_>) -> Result<()> + Send + Sync + 'static,
+) -> Built {
     Ok(Some(Box::new(f)))
 }
