@@ -55,7 +55,7 @@ Invariants.
 - A NaN or infinity in a live key or value reaches every row that computes its tile, hidden or not: 0 times it is NaN, and so
   is a bias added to it. Keys whose scores are finite and below 1e29 reach only rows that see them.
 - A short full tile has at least {run_align} keys.
-- No page outside the pool is read, whatever the first page is: then page 0 is, and every row of a token gives NaN.
+- No page outside the pool is read, whatever the first page is: then page 0 is, and every row of a live query tile is NaN.
 #}
 {%- set R = row_block * group %}
 {%- set blocks = q_tile // row_block %}
@@ -170,6 +170,18 @@ Invariants.
       %{{ out }} = arith.cmpi eq, %{{ p }}_kind, %{{ out }}_kind : i32
       {%- endif %}
 {%- endmacro %}
+{#- %{p}_in_pool: all pages of the batch, counted from %{p}_first_page, lie in the pool. Read anew where it is needed: scalars
+that live as long as the loop would be spilled in every step. #}
+{%- macro in_pool(p) %}
+    %{{ p }}_w_end = arith.constant {{ word_page_end }} : index
+    %{{ p }}_page_end = memref.load %head[%{{ p }}_w_end] : {{ head_t }}
+    %{{ p }}_first_page = memref.load %at[%i0] : {{ at_t }}
+    %{{ p }}_pool = arith.constant {{ pool_pages }} : i32
+    %{{ p }}_most = arith.subi %{{ p }}_pool, %{{ p }}_page_end : i32
+    %{{ p }}_not_below = arith.cmpi sge, %{{ p }}_first_page, %c0 : i32
+    %{{ p }}_not_above = arith.cmpi sle, %{{ p }}_first_page, %{{ p }}_most : i32
+    %{{ p }}_in_pool = arith.andi %{{ p }}_not_below, %{{ p }}_not_above : i1
+{%- endmacro %}
 {#- Starts or awaits the copies of table entry %{p}_at into buffer %{p}_slot. #}
 {%- macro copies(p, op) %}
       {{- slot_sem(p, p ~ "_slot") }}
@@ -185,13 +197,24 @@ Invariants.
         {%- endif %}
         {%- endfor %}
         %{{ p }}_np = arith.shrsi %{{ p }}_ku, %{{ p }}_bits : i32
+        {%- if op == "start" %}
+        {{- in_pool(p) }}
+        %{{ p }}_all_bits = arith.constant -1 : i32
+        %{{ p }}_keep = arith.select %{{ p }}_in_pool, %{{ p }}_all_bits, %c0 : i32
+        %{{ p }}_base = arith.andi %{{ p }}_first_page, %{{ p }}_keep : i32
         %{{ p }}_list = arith.addi %pages_at, %{{ p }}_start : i32
+        {%- endif %}
         scf.for %{{ p }}_j = %c0 to %{{ p }}_np step %c1 : i32 {
+          {%- if op == "start" %}
           %{{ p }}_pa = arith.addi %{{ p }}_list, %{{ p }}_j : i32
           %{{ p }}_pi = arith.index_cast %{{ p }}_pa : i32 to index
           %{{ p }}_id = memref.load %tab[%{{ p }}_pi] : {{ tab_t }}
-          %{{ p }}_kept = arith.andi %{{ p }}_id, %keep : i32
-          %{{ p }}_page = arith.addi %{{ p }}_kept, %base : i32
+          %{{ p }}_kept = arith.andi %{{ p }}_id, %{{ p }}_keep : i32
+          %{{ p }}_page = arith.addi %{{ p }}_kept, %{{ p }}_base : i32
+          {%- else %}
+          // A wait counts bytes: any page will do.
+          %{{ p }}_page = arith.constant 0 : i32
+          {%- endif %}
           %{{ p }}_row = arith.muli %{{ p }}_j, %{{ p }}_ps : i32
           %{{ p }}_psrc = tpu.memref_slice %pages[%{{ p }}_page, %c0, %c0, %c0, %c0] : {{ pages_t }} -> {{ page_any }}
           %{{ p }}_pdst = tpu.memref_slice %buf[%{{ p }}_slot, %c0, %c0, %{{ p }}_row, %c0] : {{ buf_t }} -> {{ page_vmem }}
@@ -631,14 +654,19 @@ them, for the last one, what leaves the kernel. #}
 {%- set dr = head_dim ~ "x" ~ R %}
 {%- macro finish_constants(p) %}
     %{{ p }}_tiny = arith.constant dense<1.000000e-30> : {{ head_f }}
-    // Full tiles compute padding rows too: they give 0 whatever their q holds.
+    // Full tiles compute padding rows too: they give 0 whatever their q holds. Without its pages every row gives NaN.
     %{{ p }}_r1 = arith.constant {{ section_own_key }} : index
     %{{ p }}_own_key = vector.load %rows[%{{ p }}_r1, {{ "%" ~ p ~ "_row" if many else "%i0" }}] : {{ rows_t }}, {{ row_i }}
-    %{{ p }}_no_key = arith.constant dense<0> : {{ row_i }}
+    {{- in_pool(p) }}
+    %{{ p }}_no_rows = arith.constant 2147483647 : i32
+    %{{ p }}_least = arith.select %{{ p }}_in_pool, %c0, %{{ p }}_no_rows : i32
+    %{{ p }}_zero = arith.constant 0.000000e+00 : f32
+    %{{ p }}_nan = arith.constant 0x7FC00000 : f32
+    %{{ p }}_unread = arith.select %{{ p }}_in_pool, %{{ p }}_zero, %{{ p }}_nan : f32
+    %{{ p }}_no_key = vector.broadcast %{{ p }}_least : i32 to {{ row_i }}
     %{{ p }}_real = arith.cmpi sge, %{{ p }}_own_key, %{{ p }}_no_key : {{ row_i }}
     %{{ p }}_real_b = vector.broadcast %{{ p }}_real : {{ row_b }} to vector<{{ dr }}xi1>
-    %{{ p }}_padding = arith.constant dense<0.000000e+00> : vector<{{ dr }}xf32>
-    %{{ p }}_judged = vector.broadcast %judged : f32 to {{ head_f }}
+    %{{ p }}_padding = vector.broadcast %{{ p }}_unread : f32 to vector<{{ dr }}xf32>
 {%- endmacro %}
 {#- Result of head `h`, divided by the sum and turned. #}
 {%- macro finish(p, h) %}
@@ -649,8 +677,7 @@ them, for the last one, what leaves the kernel. #}
     %{{ u }}_l = vector.shape_cast %{{ u }}_l3 : vector<{{ one }}1x1x{{ R }}xf32> to {{ head_f }}
     %{{ u }}_ls = arith.maximumf %{{ u }}_l, %{{ p }}_tiny : {{ head_f }}
     %{{ u }}_inv = tpu.reciprocal %{{ u }}_ls {approx = false} : {{ head_f }} -> {{ head_f }}
-    %{{ u }}_invj = arith.mulf %{{ u }}_inv, %{{ p }}_judged : {{ head_f }}
-    %{{ u }}_invb = vector.broadcast %{{ u }}_invj : {{ head_f }} to vector<{{ dr }}xf32>
+    %{{ u }}_invb = vector.broadcast %{{ u }}_inv : {{ head_f }} to vector<{{ dr }}xf32>
     %{{ u }}_a3 = vector.load %acc[{{ at }}%h{{ h }}, %i0, %i0] : {{ acc_t }}, vector<{{ one }}1x{{ dr }}xf32>
     %{{ u }}_a = vector.shape_cast %{{ u }}_a3 : vector<{{ one }}1x{{ dr }}xf32> to vector<{{ dr }}xf32>
     %{{ u }}_m = arith.mulf %{{ u }}_a, %{{ u }}_invb : vector<{{ dr }}xf32>
@@ -681,21 +708,6 @@ module @{{ name }} {
     %r_{{ out }} = memref.load %head[%w_{{ out }}] : {{ head_t }}
     %{{ out }}_at = arith.subi %r_{{ out }}, %behind : i32
     {%- endfor %}
-    // Pages count from the layer's first one. A batch that names a page behind the pool reads page 0, and gives NaN.
-    %w_page_end = arith.constant {{ word_page_end }} : index
-    %page_end = memref.load %head[%w_page_end] : {{ head_t }}
-    %first_page = memref.load %at[%i0] : {{ at_t }}
-    %pool = arith.constant {{ pool_pages }} : i32
-    %most = arith.subi %pool, %page_end : i32
-    %not_below = arith.cmpi sge, %first_page, %c0 : i32
-    %not_above = arith.cmpi sle, %first_page, %most : i32
-    %in_pool = arith.andi %not_below, %not_above : i1
-    %all_bits = arith.constant -1 : i32
-    %keep = arith.select %in_pool, %all_bits, %c0 : i32
-    %base = arith.andi %first_page, %keep : i32
-    %right = arith.constant 1.000000e+00 : f32
-    %wrong = arith.constant 0x7FC00000 : f32
-    %judged = arith.select %in_pool, %right, %wrong : f32
     %w_live = arith.constant {{ word_num_q_tiles }} : index
     %q_tiles = memref.load %head[%w_live] : {{ head_t }}
     // Query tiles of padding rows visit nothing; their offsets are read from the last live one.

@@ -1,9 +1,9 @@
 use std::ops::Range;
 
 use half::bf16;
-use ndarray::Axis;
+use ndarray::{Axis, s};
 use tpu_rpa::batch::{Plan, Tiling, layout};
-use tpu_rpa::emulator;
+use tpu_rpa::emulator::{self, RunOptions};
 use tpu_rpa::kernels;
 use tpu_rpa::reference::Rounding;
 use tpu_rpa::spec::{AttentionSpec, DType};
@@ -134,6 +134,7 @@ pub fn mutants() -> Vec<Mutant> {
         blocks.seed(row_blocks()),
         blocks.seed_words(step_words(&blocks)),
         plain.seed(texts()),
+        behind_the_pool(&plain),
         halves.seed(terms()),
         padded.seed(vec![(
             "padding rows keep what they computed",
@@ -180,6 +181,67 @@ pub fn mutants() -> Vec<Mutant> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// A first page from which the batch's pages do not lie in the pool: no copy leaves it, and every row is NaN.
+fn behind_the_pool(case: &Case<f32>) -> Vec<Mutant> {
+    let end = case.plan.meta()[layout::PAGE_END];
+    let tokens = case.batch.total_tokens;
+    let check = |text: &str, words: &[i32]| -> Killed {
+        for first_page in [-1, case.tensors.pool_pages() as i32 - end + 1, i32::MIN, i32::MAX] {
+            let mut tensors = Tensors { first_page, ..case.tensors.clone() };
+            // Pages of others hold numbers.
+            tensors.kv_pages.mapv_inplace(|x| if x.is_nan() { 1.0 } else { x });
+            let kernel = seeding::emulator(text)?;
+            let run = MosaicAttention::of_words(kernel, &case.spec, case.plan.bucket(), words, &tensors);
+            let (found, _) = run.try_run(&RunOptions::default()).map_err(|e| diagnosis(&e))?;
+            if !found.slice(s![..tokens, .., ..]).iter().all(|x| x.is_nan()) {
+                return Err("NaN without its pages".to_owned());
+            }
+        }
+        Ok(())
+    };
+    let edits = vec![
+        (
+            "pages behind the pool are read",
+            replace(
+                "%b_keep = arith.select %b_in_pool, %b_all_bits, %c0",
+                "%b_keep = arith.select %b_in_pool, %b_all_bits, %b_all_bits",
+            ),
+        ),
+        (
+            "pages of others are taken for the batch's",
+            replace(
+                "%k_unread = arith.select %k_in_pool, %k_zero, %k_nan",
+                "%k_unread = arith.select %k_in_pool, %k_zero, %k_zero",
+            ),
+        ),
+        (
+            "rows keep what others' pages give",
+            replace(
+                "%k_least = arith.select %k_in_pool, %c0, %k_no_rows",
+                "%k_least = arith.select %k_in_pool, %c0, %c0",
+            ),
+        ),
+        (
+            "a first page below the pool",
+            replace(
+                "%b_in_pool = arith.andi %b_not_below, %b_not_above",
+                "%b_in_pool = arith.andi %b_not_above, %b_not_above",
+            ),
+        ),
+        (
+            "the pool is one page longer",
+            replace("%b_most = arith.subi %b_pool, %b_page_end", "%b_most = arith.addi %b_pool, %c0"),
+        ),
+    ];
+    let text = case.text();
+    let words = case.plan.meta();
+    let mut mutants = seed(KERNEL, "text", &text, edits, |text| check(text, words));
+    let edit: WordEdit<'_> =
+        ("a batch that seems to end a page earlier", "page end - 1", Box::new(|w| w[layout::PAGE_END] -= 1));
+    mutants.extend(seed_words(KERNEL, words, vec![edit], |words| check(&text, words)));
+    mutants
 }
 
 /// Edits of the form with several row blocks, two heads of 128 a product.
@@ -296,6 +358,10 @@ fn step_words(case: &Case<bf16>) -> Vec<WordEdit<'_>> {
 /// probabilities, `c` and `o` for results, and a digit for the KV head. `a` and `b` start copies, `z` and `x` await them.
 fn texts() -> Vec<(&'static str, Edit)> {
     vec![
+        (
+            "the layer's first page is forgotten",
+            replace("%b_page = arith.addi %b_kept, %b_base", "%b_page = arith.addi %b_kept, %c0"),
+        ),
         (
             "a row sees one key of its future",
             replace("%ke_ones = arith.constant dense<1>", "%ke_ones = arith.constant dense<2>"),

@@ -1,4 +1,5 @@
 use half::bf16;
+use tpu_rpa::emulator::RunOptions;
 use tpu_rpa::spec::{DType, KvWriteSpec};
 
 use crate::seeding::{
@@ -22,6 +23,22 @@ fn check(case: &KvWriteCase<bf16>, text: &str, table: &[i32]) -> Killed {
     for options in orders() {
         let outcome =
             kernel.run_with(&case.operands_with(table.to_vec()), &options).map_err(|e| diagnosis(&e))?;
+        if !case.is_expected(&outcome.outputs[0]) {
+            return Err("bits of the pages".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// A first page from which a slot lies outside the pool: no byte changes.
+fn writes_nothing_outside(text: &str) -> Killed {
+    let mut case = case();
+    case.expected.assign(&case.pages);
+    let last = case.slots.slots().iter().max().copied().unwrap_or(-1) / case.spec.page_size() as i32;
+    for first_page in [-1, case.pool_pages() as i32 - last, i32::MIN, i32::MAX] {
+        case.first_page = first_page;
+        let outcome =
+            emulator(text)?.run_with(&case.operands(), &RunOptions::default()).map_err(|e| diagnosis(&e))?;
         if !case.is_expected(&outcome.outputs[0]) {
             return Err("bits of the pages".to_owned());
         }
@@ -67,8 +84,32 @@ pub fn mutants() -> Vec<Mutant> {
             replace("%b_base = arith.muli %b_slot,", "%b_base = arith.muli %c0,"),
         ),
         (
+            "the layer's first page is forgotten",
+            replace("%x_page = arith.addi %x_nth_page, %first_page", "%x_page = arith.addi %x_nth_page, %c0"),
+        ),
+        (
             "chunk written to the page's first place",
             replace("%x_nth = arith.remsi %x_chunk,", "%x_nth = arith.muli %c0,"),
+        ),
+    ];
+    let outside = vec![
+        (
+            "chunks behind the pool are written",
+            replace(
+                "%chunks = arith.select %in_pool, %listed, %c0",
+                "%chunks = arith.select %in_pool, %listed, %listed",
+            ),
+        ),
+        (
+            "a first page below the pool",
+            replace(
+                "%in_pool = arith.andi %not_below, %not_above",
+                "%in_pool = arith.andi %not_above, %not_above",
+            ),
+        ),
+        (
+            "the first chunk taken for the last",
+            replace("%l_at = arith.maxsi %l_from, %c1", "%l_at = arith.minsi %l_from, %c1"),
         ),
     ];
     let words: Vec<WordEdit<'_>> = vec![
@@ -89,6 +130,7 @@ pub fn mutants() -> Vec<Mutant> {
         ("the last chunk is forgotten", "chunks - 1", Box::new(|w| w[0] -= 1)),
     ];
     let mut mutants = seed(KERNEL, "text", &text, edits, |text| check(&case, text, &table));
+    mutants.extend(seed(KERNEL, "text", &text, outside, |text| writes_nothing_outside(text)));
     mutants.extend(seed_words(KERNEL, &table, words, |table| check(&case, &text, table)));
     mutants
 }
