@@ -161,7 +161,7 @@ fn tilings() -> Fallible<Vec<Tiling>> {
     let one = |t: &str| -> Fallible<Tiling> {
         let n: Vec<usize> = t.split('/').map(str::parse).collect::<Result<_, _>>()?;
         let [q, kv, own] = n[..] else { return Err(format!("{t} is not q/kv/own").into()) };
-        Ok(Tiling::new(q, kv, own, PAGE_SIZE)?)
+        Ok(Tiling::portable(q, kv, own, PAGE_SIZE)?)
     };
     list.split(',').map(one).collect()
 }

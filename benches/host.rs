@@ -22,7 +22,7 @@ fn bench(c: &mut Criterion) -> Result<(), Error> {
     // W1: a query of 2000 and 500 items of 20, one pass.
     let offsets: Vec<i32> = std::iter::once(0).chain((0..=500).map(|i| 2000 + 20 * i)).collect();
     let w1 = [Group { lead: true, cu_seg_lens: &offsets, ..Group::default() }];
-    let mut planner = Planner::new(128, 128, Tiling::new(256, 512, 128, 128)?)?;
+    let mut planner = Planner::new(128, 128, Tiling::portable(256, 512, 128, 128)?)?;
     let plan = planner.plan(12_000, &w1)?;
     let words = plan.meta().len();
     group.bench_function("plan W1", |b| b.iter(|| planner.plan(black_box(12_000), black_box(&w1))));

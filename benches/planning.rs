@@ -66,7 +66,7 @@ fn one_pass(items: usize) -> Batch {
 }
 
 fn planner() -> Planner {
-    let tiling = Tiling::new(256, 512, 128, PAGE_SIZE).expect("a valid tiling");
+    let tiling = Tiling::portable(256, 512, 128, PAGE_SIZE).expect("a valid tiling");
     Planner::new(PAGE_SIZE, POOL_PAGES, tiling).expect("a valid planner")
 }
 

@@ -36,9 +36,8 @@ fn offsets(start: usize, first: usize, count: usize, len: usize) -> Vec<i32> {
 #[test]
 fn a_second_batch_of_a_bucket_allocates_its_plan_only() {
     let pages: Vec<i32> = (0..1024).collect();
-    for aligned in [false, true] {
-        let tiling = Tiling::new(256, 512, 128, 128).unwrap();
-        let tiling = if aligned { tiling.with_aligned_runs() } else { tiling };
+    let portable = Tiling::portable(256, 512, 128, 128).unwrap();
+    for tiling in [portable, Tiling::tpu(256, 512, 128, 128).unwrap().into()] {
         let one_pass = |items| {
             let cu_seg_lens = offsets(0, 2000, items, 20);
             (2000 + items * 20, vec![(0, true, cu_seg_lens)])

@@ -9,7 +9,7 @@ const POOL_PAGES: usize = 8;
 const MAX_TOKENS: usize = 1000;
 
 fn planner() -> Planner {
-    let tiling = Tiling::new(64, 64, 32, PAGE_SIZE).unwrap();
+    let tiling = Tiling::portable(64, 64, 32, PAGE_SIZE).unwrap();
     Planner::new(PAGE_SIZE, POOL_PAGES, tiling).unwrap().with_max_tokens(MAX_TOKENS)
 }
 
@@ -122,7 +122,7 @@ fn every_hostile_batch_gives_its_error_and_harms_nothing() {
 
 #[test]
 fn an_empty_pool_serves_batches_without_prefix() {
-    let tiling = Tiling::new(64, 64, 32, PAGE_SIZE).unwrap();
+    let tiling = Tiling::portable(64, 64, 32, PAGE_SIZE).unwrap();
     let mut planner = Planner::new(PAGE_SIZE, 0, tiling).unwrap();
     let refused = planner.plan(10, &[group(1, &[0], &[0, 10])]);
     assert_eq!(refused, Err(BatchError::PageOutOfRange { group: 0, at: 0, page: 0, pool_pages: 0 }));
@@ -132,7 +132,7 @@ fn an_empty_pool_serves_batches_without_prefix() {
 #[test]
 fn positions_end_at_the_greatest_i32() {
     let (page_size, pool_pages) = (1024, i32::MAX as usize / 1024);
-    let tiling = Tiling::new(256, 1 << 16, 128, page_size).unwrap();
+    let tiling = Tiling::portable(256, 1 << 16, 128, page_size).unwrap();
     let mut planner = Planner::new(page_size, pool_pages, tiling).unwrap();
     let pages: Vec<i32> = (0..pool_pages as i32).collect();
     let prefix_len = (pool_pages * page_size) as i32;
@@ -162,7 +162,11 @@ fn every_hostile_limit_gives_its_error() {
         Err(BatchError::Limit { field, value, .. }) => (field, value),
         other => panic!("{other:?}"),
     };
-    let tiling = |q, kv, own, page| field(Tiling::new(q, kv, own, page).map(drop));
+    let tiling = |q, kv, own, page| {
+        let portable = field(Tiling::portable(q, kv, own, page).map(drop));
+        assert_eq!(field(Tiling::tpu(q, kv, own, page).map(drop)), portable);
+        portable
+    };
     assert_eq!(tiling(0, 64, 32, 16), ("q_tile", 0));
     assert_eq!(tiling(48, 64, 32, 16), ("q_tile", 48));
     assert_eq!(tiling(usize::MAX, 64, 32, 16), ("q_tile", usize::MAX));
@@ -175,8 +179,8 @@ fn every_hostile_limit_gives_its_error() {
     assert_eq!(tiling(64, 1 << 17, 32, 16), ("kv_tile", 1 << 17));
     assert_eq!(tiling(64, usize::MAX - 15, 32, 16), ("kv_tile", usize::MAX - 15));
 
-    let good = Tiling::new(64, 64, 32, 16).unwrap();
-    let blocks = |q, tokens| field(Tiling::new(q, 64, 32, 16).unwrap().with_row_block(tokens).map(drop));
+    let good = Tiling::portable(64, 64, 32, 16).unwrap();
+    let blocks = |q, tokens| field(Tiling::tpu(q, 64, 32, 16).unwrap().with_row_block(tokens).map(drop));
     for (q, tokens) in [(64, 0), (64, 4), (64, 24), (64, 128), (256, 8), (64, usize::MAX)] {
         assert_eq!(blocks(q, tokens), ("row_block", tokens));
     }
@@ -253,8 +257,8 @@ fn gaps_are_padding() {
 /// Padding goes where it saves visits to long prefixes, and never beyond the bucket.
 #[test]
 fn starts_keep_groups_with_long_prefixes_in_one_row_block() {
-    let tiling = Tiling::new(64, 64, 32, PAGE_SIZE).unwrap().with_row_block(16).unwrap();
-    let planner = |tiling| Planner::new(PAGE_SIZE, 64, tiling).unwrap().with_gaps();
+    let tiling = Tiling::tpu(64, 64, 32, PAGE_SIZE).unwrap().with_row_block(16).unwrap().into();
+    let planner = |tiling: Tiling| Planner::new(PAGE_SIZE, 64, tiling).unwrap().with_gaps();
     let stats = |groups: &[(usize, usize)]| {
         let mut planner = planner(tiling);
         let (starts, tokens) = planner.starts(groups);
@@ -284,7 +288,7 @@ fn starts_keep_groups_with_long_prefixes_in_one_row_block() {
     assert_eq!(stats(&[(10, 0), (10, 1024), (42, 0)]), (vec![0, 10, 20], 64, 37));
     // Neither where gaps are not taken, nor beyond the tokens of a batch.
     let (none, few) = (Planner::new(PAGE_SIZE, 64, tiling).unwrap(), planner(tiling).with_max_tokens(24));
-    let (portable, two) = (Tiling::new(16, 64, 32, PAGE_SIZE).unwrap(), [(10, 0), (10, 1024)]);
+    let (portable, two) = (Tiling::portable(16, 64, 32, PAGE_SIZE).unwrap(), [(10, 0), (10, 1024)]);
     for planner in [none, few, planner(portable)] {
         assert_eq!(planner.starts(&two), (vec![0, 10], 20));
     }
@@ -298,7 +302,7 @@ fn starts_keep_groups_with_long_prefixes_in_one_row_block() {
 
 #[test]
 fn a_plan_of_another_pool_takes_no_slots() {
-    let tiling = Tiling::new(64, 64, 32, PAGE_SIZE).unwrap();
+    let tiling = Tiling::portable(64, 64, 32, PAGE_SIZE).unwrap();
     let plan = planner().plan(10, &[TEN]).unwrap();
     let smaller = Planner::new(PAGE_SIZE, 2, tiling).unwrap();
     let error = BatchError::OtherPool {

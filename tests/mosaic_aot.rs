@@ -92,10 +92,10 @@ fn libtpu_accepts_the_attention_kernel_for_every_generation() {
     let functions = shapes.map(|(name, q_heads, kv_heads, head_dim, dtype, (q, kv, own, block))| {
         let spec =
             AttentionSpec::builder(q_heads, kv_heads, head_dim).page_size(128).dtype(dtype).build().unwrap();
-        let tiling = Tiling::new(q, kv, own, 128).unwrap().with_row_block(block).unwrap();
+        let tiling = Tiling::tpu(q, kv, own, 128).unwrap().with_row_block(block).unwrap();
         let group = Group { prefix_len: 300, pages: &[3, 1, 2], cu_seg_lens: &[0, 40, 60, 500], lead: true };
         let plan = Planner::new(128, 8, tiling).unwrap().plan(500, &[group]).unwrap();
-        (name, kernels::attention_tpu("attention", &spec, &tiling, &plan.bucket(), 8).unwrap())
+        (name, kernels::attention_tpu("attention", &spec, &plan.tiling(), &plan.bucket(), 8).unwrap())
     });
     accepts(&functions);
 }
@@ -107,13 +107,13 @@ fn libtpu_accepts_every_page_size() {
     for dtype in [DType::F32, DType::Bf16] {
         for page_size in [8, 16, 32, 64, 128, 256] {
             let spec = AttentionSpec::builder(4, 2, 128).page_size(page_size).dtype(dtype).build().unwrap();
-            let tiling = Tiling::new(64, 128.max(page_size), 64, page_size).unwrap().with_aligned_runs();
+            let tiling = Tiling::tpu(64, 128.max(page_size), 64, page_size).unwrap();
             let group = Group { prefix_len: 20, pages: &[3, 1, 2], cu_seg_lens: &[0, 40, 60], lead: true };
             let plan = Planner::new(page_size, 8, tiling).unwrap().plan(60, &[group]).unwrap();
             let name = format!("attention, {dtype} pages of {page_size}");
             functions.push((
                 name,
-                kernels::attention_tpu("attention", &spec, &tiling, &plan.bucket(), 8).unwrap(),
+                kernels::attention_tpu("attention", &spec, &plan.tiling(), &plan.bucket(), 8).unwrap(),
             ));
             let name = format!("KV write, {dtype} pages of {page_size}");
             functions.push((name, kernels::kv_write_tpu("kv_write", &(&spec).into(), 64, 8).unwrap()));

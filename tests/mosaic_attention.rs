@@ -8,7 +8,7 @@ use common::{
 };
 use half::bf16;
 use proptest::prelude::*;
-use tpu_rpa::batch::Tiling;
+use tpu_rpa::batch::{ScaleOn, Tiling, TpuTiling};
 use tpu_rpa::emulator::{self, DmaPolicy, Emulator, GridOrder, ReductionOrder, RunOptions};
 use tpu_rpa::kernels;
 use tpu_rpa::reference::Rounding;
@@ -128,8 +128,8 @@ fn two_terms_of_a_query_are_as_exact_as_scaled_scores() {
         let spec = spec.scale(size / (head_dim as f32).sqrt()).build().unwrap();
         let shape = GroupShape { prefix_len: 200, lead: true, segments: vec![90, 20, 33, 1, 7] };
         let batch = Batch::new(16, &[shape], 5);
-        let error = |tiling, edit: fn(&str) -> String| {
-            let plan = mosaic_plan(&spec, tiling, &batch);
+        let error = |tiling: TpuTiling, edit: fn(&str) -> String| {
+            let plan = mosaic_plan(&spec, tiling.into(), &batch);
             let (tiling, bucket) = (plan.tiling(), plan.bucket());
             let tensors = Tensors::<bf16>::random(&spec, &batch, bucket.tokens, 7);
             let text = kernels::attention_mosaic("attention", &spec, &tiling, &bucket, tensors.pool_pages())
@@ -140,9 +140,9 @@ fn two_terms_of_a_query_are_as_exact_as_scaled_scores() {
             Errors::new(&spec, &batch, &tensors, &found, Rounding::Bf16Operands).kernel
         };
         // Rows on two registers' lanes: with fewer, two heads of 128 share a product and scores are scaled.
-        let tiling = Tiling::new(2 * q_tile(&spec), 128, 64, 16).unwrap().with_aligned_runs();
+        let tiling = Tiling::tpu(2 * q_tile(&spec), 128, 64, 16).unwrap();
         let terms = error(tiling, str::to_owned);
-        let scaled = error(tiling.with_scaled_scores(), str::to_owned);
+        let scaled = error(tiling.with_scale_on(ScaleOn::Scores), str::to_owned);
         // Nothing left for the second term.
         let single = error(tiling, |text| text.replace("_hf : vector", "_x : vector"));
         println!(
@@ -161,8 +161,8 @@ fn an_item_keeps_its_bits_in_any_company() {
     // One block a query tile; and several, which take two heads of 128 at once, with tiles of pages and runs that are short.
     for (head_dim, q_tile, row_block) in [(64, 64, 64), (128, 128, 64)] {
         let spec = AttentionSpec::builder(4, 2, head_dim).page_size(16).dtype(DType::Bf16).build().unwrap();
-        let tiling = Tiling::new(q_tile, 128, 64, 16).unwrap().with_row_block(row_block).unwrap();
-        keeps_bits(&Scene { spec, query: 150, seed: 3 }, tiling);
+        let tiling = Tiling::tpu(q_tile, 128, 64, 16).unwrap().with_row_block(row_block).unwrap();
+        keeps_bits(&Scene { spec, query: 150, seed: 3 }, tiling.into());
     }
 }
 
@@ -198,7 +198,7 @@ fn keeps_bits(scene: &Scene, tiling: Tiling) {
 #[test]
 fn visits_few_more_tiles_than_hold_a_visible_pair() {
     let spec = AttentionSpec::builder(16, 8, 128).page_size(128).dtype(DType::Bf16).build().unwrap();
-    let tiling = Tiling::new(256, 512, 128, 128).unwrap().with_aligned_runs();
+    let tiling = Tiling::tpu(256, 512, 128, 128).unwrap().into();
     let shape = GroupShape { prefix_len: 0, lead: true, segments: [&[2000][..], &[20; 500]].concat() };
     let batch = Batch::new(128, &[shape], 1);
     let stats = mosaic_plan(&spec, tiling, &batch).stats();

@@ -20,7 +20,7 @@ fn spec(page_size: usize, dtype: DType) -> AttentionSpec {
 
 /// A prefix of several pages whose last one is not full, a lead, and items.
 fn plan(page_size: usize) -> (Batch, Plan) {
-    let tiling = Tiling::new(64, 128.max(page_size), 64, page_size).unwrap().with_aligned_runs();
+    let tiling = Tiling::tpu(64, 128.max(page_size), 64, page_size).unwrap();
     let shape = GroupShape { prefix_len: 2 * page_size + 5, lead: true, segments: vec![40, 20, 1, 70, 15] };
     let batch = Batch::new(page_size, &[shape], 7);
     let plan = Planner::new(page_size, batch.pool_pages, tiling)

@@ -63,7 +63,7 @@ fn attention_agrees<E: DeviceElement + emulator::Element>(
     errors.check(luck).unwrap_or_else(|e| panic!("{spec:?}: {e}"));
 
     // The portable kernel takes a plan of its own, over a bucket of its own.
-    let tiling = Tiling::new(128, 128, 64, spec.page_size()).unwrap();
+    let tiling = Tiling::portable(128, 128, 64, spec.page_size()).unwrap();
     let plan = common::device::plan(spec, tiling, batch);
     let rows = plan.bucket().tokens;
     let fit = |x: &Array3<E>| {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use common::{Batch, GroupShape, Random, batches_with_gaps, page_sizes, tilings_of_all_kinds, windows};
 use proptest::prelude::*;
-use tpu_rpa::batch::{Group, Plan, Planner, TileSource, Tiling, layout};
+use tpu_rpa::batch::{Group, Plan, Planner, TileSource, Tiling, TpuTiling, layout};
 use tpu_rpa::mask::{self, Key, Query};
 
 /// A key by where it is stored.
@@ -15,7 +15,11 @@ enum At {
     Token(i32),
 }
 
-/// What every row of the bucket sees, in the canonical order: prefix, lead, own segment, each ascending. With aligned runs
+fn is_tpu(tiling: Tiling) -> bool {
+    matches!(tiling, Tiling::Tpu(_))
+}
+
+/// What every row of the bucket sees, in the canonical order: prefix, lead, own segment, each ascending. In TPU plans
 /// an own segment that lies in slots comes first.
 fn expected(batch: &Batch, rows: usize, tiling: Tiling, window: Option<u32>) -> Vec<Vec<At>> {
     let mut seen = vec![Vec::new(); rows];
@@ -42,7 +46,7 @@ fn expected(batch: &Batch, rows: usize, tiling: Tiling, window: Option<u32>) -> 
                     shared += usize::from(segment != query.segment);
                 }
             }
-            if tiling.aligned_runs() && in_slots(query.segment) {
+            if is_tpu(tiling) && in_slots(query.segment) {
                 seen[row].rotate_left(shared);
             }
         }
@@ -137,7 +141,7 @@ impl Decoded<'_> {
                 page: self.meta[self.header(layout::PAGES) + tile.start + j / self.page_size],
                 slot: j % self.page_size,
             },
-            layout::KIND_TOKENS if !self.tiling.aligned_runs() => At::Token((tile.start + j) as i32),
+            layout::KIND_TOKENS if !is_tpu(self.tiling) => At::Token((tile.start + j) as i32),
             layout::KIND_TOKENS | layout::KIND_SLOTS => {
                 At::Token(self.meta[self.header(layout::SLOTS) + tile.start + j])
             }
@@ -274,12 +278,12 @@ proptest! {
                         let end = decoded.header(layout::PAGES) + tile.start + size / batch.page_size;
                         prop_assert!(end <= bucket.meta_words);
                     }
-                    layout::KIND_TOKENS if !tiling.aligned_runs() => {
+                    layout::KIND_TOKENS if !is_tpu(tiling) => {
                         prop_assert!(tile.start + tile.keys <= batch.total_tokens);
                     }
                     _ => {
-                        if tiling.aligned_runs() {
-                            prop_assert!(tile.start.is_multiple_of(Tiling::RUN_ALIGN.min(size)));
+                        if is_tpu(tiling) {
+                            prop_assert!(tile.start.is_multiple_of(TpuTiling::RUN_ALIGN.min(size)));
                             prop_assert!(tile.start + size <= bucket.key_slots);
                         }
                         let slots = &plan.meta()[decoded.header(layout::SLOTS) + tile.start..][..size];
@@ -300,7 +304,7 @@ proptest! {
             for tile in decoded.tiles(q_tile).iter().filter(|t| t.kind != layout::KIND_SLOTS) {
                 let mut real = q_tile * q..((q_tile + 1) * q).min(batch.total_tokens);
                 // A short tile is full too where the kernel takes care of the keys that it lacks.
-                let short = tiling.aligned_runs() && tile.keys >= Tiling::RUN_ALIGN;
+                let short = is_tpu(tiling) && tile.keys >= TpuTiling::RUN_ALIGN;
                 let needed = if short { tile.keys } else { decoded.tile_size(tile) };
                 let all_seen = real.all(|row| {
                     (0..needed).all(|j| decoded.sees_masked(row, tile, j))
@@ -393,7 +397,7 @@ proptest! {
 /// few: each bucket is a program to compile.
 #[test]
 fn compositions_share_buckets() {
-    let tiling = Tiling::new(256, 512, 128, 128).unwrap();
+    let tiling = Tiling::portable(256, 512, 128, 128).unwrap();
     let bucket = |total: usize, seed: u64| {
         let mut random = Random::new(seed);
         let mut segments = vec![total / 2];

@@ -160,8 +160,8 @@ fn a_large_matmul_books_exactly_its_multiplies() {
 fn planner_emulator_and_replay_visit_the_same_tiles() {
     let Some(compiler) = compiler() else { return };
     let spec = AttentionSpec::builder(2, 1, 128).page_size(16).dtype(DType::Bf16).build().unwrap();
-    let blocks = Tiling::new(256, 128, 64, 16).unwrap().with_row_block(64).unwrap();
-    let tilings = [blocks, Tiling::new(64, 128, 64, 16).unwrap().with_aligned_runs()];
+    let blocks = Tiling::tpu(256, 128, 64, 16).unwrap().with_row_block(64).unwrap();
+    let tilings = [blocks, Tiling::tpu(64, 128, 64, 16).unwrap()];
     let pool_pages = 40;
     let mut random = Random::new(4);
     let mut programs = std::collections::HashMap::new();

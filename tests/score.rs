@@ -20,8 +20,14 @@ fn limits(pass_tokens: usize) -> Limits {
         max_labels: 20,
         page_size: PAGE_SIZE,
         pool_pages: 600 / PAGE_SIZE,
-        tiling: Tiling::new(32, 32, 16, PAGE_SIZE).expect("the tiling is valid"),
+        tiling: Tiling::portable(32, 32, 16, PAGE_SIZE).expect("the tiling is valid"),
     }
+}
+
+/// The tiles of [`limits`] as TPU kernels take them, in row blocks.
+fn row_blocks(tokens: usize) -> Tiling {
+    let tiling = Tiling::tpu(32, 32, 16, PAGE_SIZE).expect("the tiling is valid");
+    tiling.with_row_block(tokens).expect("the block suits the tile").into()
 }
 
 fn scorer(pass_tokens: usize) -> Scorer<Hashing> {
@@ -116,7 +122,7 @@ proptest! {
         limits.pool_pages = pages;
         // As TPU kernels take it, passes with padding between requests included.
         if let Some(tokens) = row_block {
-            limits.tiling = limits.tiling.with_row_block(tokens).expect("the block suits the tile");
+            limits.tiling = row_blocks(tokens);
         }
         let mut scorer = Scorer::new(Hashing::new(limits)).expect("the limits are valid");
         scorer.set_token_budget(budget);
@@ -205,7 +211,7 @@ fn small_requests_share_a_pass_and_overtake_a_large_one() {
 #[test]
 fn padding_keeps_the_items_of_cached_queries_in_one_row_block() {
     let mut limits = limits(600);
-    limits.tiling = limits.tiling.with_row_block(16).expect("the block suits the tile");
+    limits.tiling = row_blocks(16);
     let mut scorer = Scorer::new(Hashing::new(limits)).expect("the limits are valid");
     scorer.set_prefix_reuse(true);
     let queries = [0, 30].map(|first| (first..first + 200).map(|id| id % 100).collect::<Vec<i32>>());

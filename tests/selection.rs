@@ -57,7 +57,9 @@ fn stats(precompiled: Vec<Precompiled>, disk: Option<&Path>) -> CacheStats {
     let mut slots = [-1i32; 16];
     slots[3] = 17; // page 1, offset 1
     let slots = client.upload(&slots, &[16]).unwrap();
-    let out = program.run(&[&rows(1e4), &rows(2e4), &pages, &slots]).unwrap()[0].to_vec::<f32>().unwrap();
+    let first_page = client.upload(&[0i32], &[]).unwrap();
+    let out = program.run(&[&rows(1e4), &rows(2e4), &pages, &slots, &first_page]).unwrap();
+    let out = out[0].to_vec::<f32>().unwrap();
     // Page 1 (of K and V, 2 heads each), K, head 1, offset 1.
     let at = ((2 * 2 + 1) * 16 + 1) * 64;
     assert_eq!(out[at], 1e4 + (3 * 2 * 64 + 64) as f32);

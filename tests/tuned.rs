@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use common::mosaic::{MosaicAttention, mosaic_plan};
 use common::{Batch, Errors, GroupShape, Tensors};
 use half::bf16;
-use tpu_rpa::batch::{Group, Tiling};
+use tpu_rpa::batch::{Group, ScaleOn, Tiling};
 use tpu_rpa::emulator::{DmaPolicy, Emulator, RunOptions};
 use tpu_rpa::kernels::{self, Target, TpuKind, WorkloadClass, tuned_tiling};
 use tpu_rpa::reference::Rounding;
@@ -31,11 +31,10 @@ fn entries() -> Vec<(TpuKind, WorkloadClass, AttentionSpec, Tiling)> {
                 ["q_tile", "kv_tile", "own_tile"].map(|f| number(&entry["tiles"], f));
             let row_block =
                 entry["tiles"].get("row_block").map_or(q_tile, |b| b.as_integer().unwrap() as usize);
-            let tiling = Tiling::new(q_tile, kv_tile, own_tile, page_size).unwrap();
-            let mut tiling = tiling.with_row_block(row_block).unwrap();
-            if entry["scaled_scores"].as_bool().unwrap() {
-                tiling = tiling.with_scaled_scores();
-            }
+            let tiling = Tiling::tpu(q_tile, kv_tile, own_tile, page_size).unwrap();
+            let scaled = entry["scaled_scores"].as_bool().unwrap();
+            let scale_on = if scaled { ScaleOn::Scores } else { ScaleOn::Queries };
+            let tiling = tiling.with_row_block(row_block).unwrap().with_scale_on(scale_on).into();
             entries.push((device, class.unwrap(), spec(q, kv, dim, page_size, DType::Bf16), tiling));
         }
     }

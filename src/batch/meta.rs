@@ -15,8 +15,8 @@ pub mod layout {
     pub const NUM_Q_TILES: usize = 1;
     /// Header word: start of the tile offsets (CSR over query tiles).
     pub const TILE_OFFSETS: usize = 2;
-    /// Header word: start of the tile table: the entries of one query tile behind those of the one before. With aligned
-    /// runs the slot tiles of a query tile come first, else last.
+    /// Header word: start of the tile table: the entries of one query tile behind those of the one before. In TPU
+    /// plans the slot tiles of a query tile come first, else last.
     pub const TILES: usize = 3;
     /// Header word: start of the page list.
     pub const PAGES: usize = 4;
@@ -57,8 +57,8 @@ pub mod layout {
     /// Tile word of a slot tile, in place of the position: first row of the entry. The rows that it is for lie within
     /// [`Tiling::slot_rows`](crate::batch::Tiling::slot_rows) rows from there; others meet the tile in other entries.
     pub const TILE_FIRST_ROW: usize = TILE_POSITION;
-    /// Tile word: 1 when no row needs a mask. With aligned runs such a tile may be short, of
-    /// [`Tiling::RUN_ALIGN`](crate::batch::Tiling::RUN_ALIGN) keys at least: every row sees the keys that exist.
+    /// Tile word: 1 when no row needs a mask. In TPU plans such a tile may be short, of
+    /// [`TpuTiling::RUN_ALIGN`](crate::batch::TpuTiling::RUN_ALIGN) keys at least: every row sees the keys that exist.
     pub const TILE_FULL: usize = 6;
     /// Tile word: key number of key 0; keys of pages have none (a number below every row's own keys).
     pub const TILE_KEY_BASE: usize = 7;

@@ -13,8 +13,10 @@ mod limits;
 mod meta;
 mod plan;
 mod planner;
+mod tile_sizes;
 mod tiles;
 mod tiling;
+mod tpu_tiling;
 
 pub use bucket::Bucket;
 pub use error::BatchError;
@@ -24,5 +26,7 @@ pub(crate) use kv_slots::{CHUNK, chunk_table_words};
 pub use meta::layout;
 pub use plan::{Plan, PlanStats};
 pub use planner::Planner;
+pub use tile_sizes::TileSizes;
 pub use tiles::{Tile, TileSource};
 pub use tiling::Tiling;
+pub use tpu_tiling::{ScaleOn, TpuTiling};

@@ -20,7 +20,8 @@ impl Planner {
     pub const MAX_TOKENS: usize = 1 << 24;
 
     /// A planner for a pool of `pool_pages` pages of `page_size` tokens; `tiling` must suit `page_size`.
-    pub fn new(page_size: usize, pool_pages: usize, tiling: Tiling) -> Result<Self, BatchError> {
+    pub fn new(page_size: usize, pool_pages: usize, tiling: impl Into<Tiling>) -> Result<Self, BatchError> {
+        let tiling = tiling.into();
         let limit = |field, value, bound| Err(BatchError::Limit { field, value, bound });
         if page_size == 0 || !tiling.kv_tile().is_multiple_of(page_size) {
             return limit("page_size", page_size, "a divisor of the tiling's kv_tile");
@@ -71,17 +72,18 @@ impl Planner {
     /// Where groups should start in the token stream, given the new tokens and the prefix length of each in order, and the
     /// tokens of the stream then.
     ///
-    /// A planner with gaps for aligned runs has a group that would lie in two row blocks, though it fits into one, start
+    /// A planner with gaps for the TPU kernel has a group that would lie in two row blocks, though it fits into one, start
     /// with the next one if that saves more visits to its prefix than the padding could cost, as long as the bucket has
     /// room: rows that are computed whether they hold a token or not. Others leave no gaps.
     pub fn starts(&self, groups: &[(usize, usize)]) -> (Vec<usize>, usize) {
         /// Key tiles that sequences with few new tokens visit a row block, about: what padding of a block costs.
         const VISITS_A_BLOCK: usize = 3;
         let tokens = groups.iter().fold(0usize, |sum, (new, _)| sum.saturating_add(*new));
-        let mut room = if self.gaps && self.tiling.aligned_runs() && tokens <= self.max_tokens {
-            self.tiling.rows(tokens).min(self.max_tokens) - tokens
-        } else {
-            0
+        let mut room = match self.tiling {
+            Tiling::Tpu(_) if self.gaps && tokens <= self.max_tokens => {
+                self.rows(tokens).min(self.max_tokens) - tokens
+            }
+            _ => 0,
         };
         let (block, mut at) = (self.tiling.row_block(), 0usize);
         let starts = groups
@@ -127,14 +129,19 @@ impl Planner {
         let Limits { page_size, pool_pages, .. } = self.limits;
         let groups =
             CheckedGroups::check(groups, total_tokens, page_size, pool_pages, self.gaps, &mut self.stamps)?;
-        let (rows, tiling) = if self.tiling.aligned_runs() {
-            (self.tiling.rows(total_tokens), self.tiling)
-        } else {
-            let rows = token_bucket(total_tokens);
-            (rows, self.tiling.with_q_tile(self.choose_q_tile(rows, groups)))
+        let rows = self.rows(total_tokens);
+        let tiling = match self.tiling {
+            Tiling::Portable(sizes) => Tiling::Portable(sizes.with_q_tile(self.choose_q_tile(rows, groups))),
+            Tiling::Tpu(_) => self.tiling,
         };
         let stream = Stream { rows, num_tokens: total_tokens, tiling };
         draft(self.limits, stream, groups, &mut self.scratch)
+    }
+
+    /// Rows of the bucket that holds `tokens`: whole query tiles where those are the same for every plan.
+    fn rows(&self, tokens: usize) -> usize {
+        let rows = token_bucket(tokens);
+        if self.tiling.is_tpu() { rows.next_multiple_of(self.tiling.q_tile()) } else { rows }
     }
 
     /// Query tile with the least work: a visit computes `q_tile` rows, plus a fixed share for starting it.

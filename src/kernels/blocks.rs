@@ -1,8 +1,8 @@
 //! Block sizes of the manifests: for a target and a page size, and nothing else, so that a sum is grouped the same way
 //! whatever the batch.
 
-use super::kernel::Target;
 use super::tables::BLOCKS;
+use super::target::Target;
 use super::tiles::Tiles;
 use crate::batch::{BatchError, Tiling};
 
@@ -13,15 +13,17 @@ impl Target {
     /// # Errors
     /// The page size is none that tiles can be cut at.
     pub fn tiling(self, page_size: usize) -> Result<Tiling, BatchError> {
-        let Tiles { q_tile, kv_tile, own_tile, row_block } = match self {
-            Target::Portable => BLOCKS.attention,
-            Target::Tpu => BLOCKS.attention_tpu,
-        };
-        let tiling = Tiling::new(q_tile, kv_tile.max(page_size), own_tile, page_size)?;
-        Ok(match self {
-            Target::Portable => tiling,
-            Target::Tpu => tiling.with_row_block(row_block.unwrap_or(q_tile))?,
-        })
+        match self {
+            Target::Portable => {
+                let Tiles { q_tile, kv_tile, own_tile, .. } = BLOCKS.attention;
+                Tiling::portable(q_tile, kv_tile.max(page_size), own_tile, page_size)
+            }
+            Target::Tpu => {
+                let Tiles { q_tile, kv_tile, own_tile, row_block } = BLOCKS.attention_tpu;
+                let tiling = Tiling::tpu(q_tile, kv_tile.max(page_size), own_tile, page_size)?;
+                Ok(tiling.with_row_block(row_block.unwrap_or(q_tile))?.into())
+            }
+        }
     }
 }
 

@@ -1,3 +1,5 @@
+use super::target::Target;
+
 /// Why a kernel could not be made.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -12,15 +14,15 @@ pub enum KernelError {
         /// The bound.
         bound: String,
     },
-    /// A plan's tiling is of the other kind.
-    #[error("tiling.aligned_runs is {aligned_runs}; {kernel} takes plans where it is {expected}")]
-    AlignedRuns {
+    /// A plan's tiling is for another target.
+    #[error("tiling is for the {tiling} target; {kernel} takes one for the {expected} target")]
+    TilingTarget {
         /// The kernel.
         kernel: &'static str,
-        /// What the tiling says.
-        aligned_runs: bool,
-        /// What the kernel needs.
-        expected: bool,
+        /// Whose the tiling is.
+        tiling: Target,
+        /// Whose the kernel is.
+        expected: Target,
     },
     /// A kernel that is made of others has a Mosaic text for each of them.
     #[error("{kernel} has several Mosaic texts, those of its parts")]

@@ -2,18 +2,10 @@ use std::fmt;
 
 use super::function::Function;
 use super::mosaic::{self, LabelOutput};
+use super::target::Target;
 use super::{KernelError, attention_write, portable};
 use crate::batch::{Bucket, Tiling};
 use crate::spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelSet};
-
-/// Whose compiler a function is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// Any PJRT backend: StableHLO alone.
-    Portable,
-    /// TPU: StableHLO around a Mosaic custom call.
-    Tpu,
-}
 
 /// A kernel and all that is static about one call of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,7 +120,7 @@ impl fmt::Display for Kernel {
                 if tiling.row_block() != q {
                     write!(f, " row_block={}", tiling.row_block())?;
                 }
-                if tiling.scaled_scores() {
+                if tiling.scales_scores() {
                     f.write_str(" scaled_scores")?;
                 }
                 write!(f, " meta_words={} key_slots={}", bucket.meta_words, bucket.key_slots)?;

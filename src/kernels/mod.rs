@@ -13,6 +13,7 @@ mod portable;
 mod registry;
 mod render;
 mod tables;
+mod target;
 pub(crate) mod tiles;
 mod tuned;
 mod variant;
@@ -23,7 +24,7 @@ pub use blocks::default_tiling;
 pub use class::WorkloadClass;
 pub use error::KernelError;
 pub use function::{Function, TensorType};
-pub use kernel::{Kernel, Target, stablehlo_function};
+pub use kernel::{Kernel, stablehlo_function};
 pub use mosaic::{
     LabelOutput, LabelSoftmaxTiling, LabelTiling, TpuKind, attention_mosaic, attention_tpu, kv_write_mosaic,
     kv_write_tpu, label_logprobs_mosaic, label_logprobs_tpu, label_partials_tpu, label_softmax_mosaic,
@@ -32,6 +33,7 @@ pub use mosaic::{
 pub use portable::{attention, kv_write, label_logprobs, label_softmax};
 #[cfg(in_library)]
 pub use registry::variants;
+pub use target::Target;
 pub use tuned::{TunedTiling, attention_vmem, tuned_tiling};
 pub use variant::{Variant, VariantShape, Workload};
 pub use verify::VerifyError;

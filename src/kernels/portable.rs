@@ -2,6 +2,7 @@
 
 use super::function::{Function, TensorType};
 use super::tables::BLOCKS;
+use super::target::Target;
 use super::{KernelError, params, render};
 use crate::batch::{Bucket, Tiling, layout};
 use crate::spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelSet};
@@ -25,13 +26,7 @@ pub fn attention(
     bucket: &Bucket,
     pool_pages: usize,
 ) -> Result<Function, KernelError> {
-    if tiling.aligned_runs() {
-        return Err(KernelError::AlignedRuns {
-            kernel: "portable attention",
-            aligned_runs: true,
-            expected: false,
-        });
-    }
+    takes("portable attention", tiling, Target::Portable)?;
     let context = attention_context(name, spec, tiling, bucket, pool_pages)?;
     let (inputs, outputs) = attention_types(spec, bucket, pool_pages);
     Function::new("attention", name, render::attention(&context), inputs, outputs, None)
@@ -180,6 +175,15 @@ fn at_least_one(field: &'static str, value: usize) -> Result<(), KernelError> {
     if value == 0 { Err(shape(field, value, "at least 1".to_owned())) } else { Ok(()) }
 }
 
+/// Refuses a tiling that is for another target than a kernel.
+pub(super) fn takes(kernel: &'static str, tiling: &Tiling, expected: Target) -> Result<(), KernelError> {
+    let target = Target::of(tiling);
+    if target == expected {
+        return Ok(());
+    }
+    Err(KernelError::TilingTarget { kernel, tiling: target, expected })
+}
+
 /// What attention texts of every target refer to, with what they all ask of tiling and bucket.
 pub(super) fn attention_context<'a>(
     name: &'a str,
@@ -219,7 +223,7 @@ pub(super) fn attention_context<'a>(
         kv_tile: tiling.kv_tile(),
         own_tile: tiling.own_tile(),
         row_block: tiling.row_block(),
-        scaled_scores: tiling.scaled_scores(),
+        scaled_scores: tiling.scales_scores(),
         pool_pages,
         meta_words: bucket.meta_words,
         key_slots: bucket.key_slots,

@@ -4,10 +4,7 @@ use minijinja::{Environment, UndefinedBehavior};
 use serde::Serialize;
 
 use super::params;
-use crate::batch::layout;
-
-/// Slots at which runs of new keys start, see `Tiling::RUN_ALIGN`.
-const RUN_ALIGN: usize = 16;
+use crate::batch::{TpuTiling, layout};
 
 const TEMPLATES: [(&str, &str); 14] = [
     ("attention", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/attention/stablehlo.mlir"))),
@@ -229,7 +226,7 @@ fn attention_full<'a>(context: &'a AttentionContext<'a>) -> AttentionFull<'a> {
         table_words: context
             .meta_words
             .saturating_sub(layout::HEADER + layout::ROW_SECTIONS * context.tokens),
-        run_align: RUN_ALIGN,
+        run_align: TpuTiling::RUN_ALIGN,
         word_num_q_tiles: layout::NUM_Q_TILES,
         word_tile_offsets: layout::TILE_OFFSETS,
         word_tiles: layout::TILES,

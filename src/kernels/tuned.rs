@@ -3,11 +3,11 @@
 use std::fmt;
 
 use super::class::WorkloadClass;
-use super::kernel::Target;
 use super::mosaic::TpuKind;
 use super::tables::TUNED;
+use super::target::Target;
 use super::tiles::TunedEntry;
-use crate::batch::{BatchError, Tiling};
+use crate::batch::{BatchError, ScaleOn, Tiling};
 use crate::spec::AttentionSpec;
 
 /// Block sizes for a shape on a device, and where they come from.
@@ -102,10 +102,11 @@ pub fn tuned_tiling(
     let mut blocks = entry.tiles.q_tile * entry.group() / rows;
     let mut row_block = (1 << (rows / group).max(1).ilog2()).clamp(least, 1024);
     let mut kv_tile = entry.tiles.kv_tile.next_multiple_of(spec.page_size());
+    let scale_on = if entry.scaled_scores { ScaleOn::Scores } else { ScaleOn::Queries };
     let tiling = loop {
         let q_tile = (row_block * blocks).min(1024);
-        let tiling = Tiling::new(q_tile, kv_tile, entry.tiles.own_tile, spec.page_size())?;
-        let tiling = tiling.with_row_block(row_block)?;
+        let tiling = Tiling::tpu(q_tile, kv_tile, entry.tiles.own_tile, spec.page_size())?;
+        let tiling = tiling.with_row_block(row_block)?.with_scale_on(scale_on).into();
         if attention_vmem(spec, &tiling) <= device.vmem_budget() {
             break tiling;
         }
@@ -119,6 +120,5 @@ pub fn tuned_tiling(
             break tiling;
         }
     };
-    let tiling = if entry.scaled_scores { tiling.with_scaled_scores() } else { tiling };
     Ok(TunedTiling { tiling, entry: Some(entry), exact: entry.distance(spec) == 0.0 })
 }

@@ -1,7 +1,7 @@
 //! What a shape on the command line is to the library.
 
 use anyhow::Context as _;
-use tpu_rpa::batch::Tiling;
+use tpu_rpa::batch::{ScaleOn, Tiling};
 use tpu_rpa::kernels::{TpuKind, WorkloadClass, tuned_tiling};
 use tpu_rpa::schedule::DeviceKind;
 use tpu_rpa::spec::{AttentionSpec, DType};
@@ -24,12 +24,13 @@ impl Shape {
         let Some(tiles) = self.tiles else {
             return Ok(tuned_tiling(self.kind()?, &self.attention()?, class)?.tiling());
         };
-        let mut tiling = Tiling::new(tiles.q, tiles.kv, tiles.own, self.page_size)?.with_aligned_runs();
+        let mut tiling = Tiling::tpu(tiles.q, tiles.kv, tiles.own, self.page_size)?;
         if let Some(block) = tiles.block {
             tiling = tiling.with_row_block(block)?;
         }
         // v5e's matrix units contract 128 elements: two terms of a query would cost twice.
         let scaled = self.scaled_scores.unwrap_or(self.device == DeviceKind::V5e);
-        Ok(if scaled { tiling.with_scaled_scores() } else { tiling })
+        let scale_on = if scaled { ScaleOn::Scores } else { ScaleOn::Queries };
+        Ok(tiling.with_scale_on(scale_on).into())
     }
 }

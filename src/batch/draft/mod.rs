@@ -83,7 +83,7 @@ fn bucket(limits: Limits, stream: Stream, groups: CheckedGroups<'_>, scratch: &S
     let Stream { rows, tiling, .. } = stream;
     let Scratch { map, table, steps, .. } = scratch;
     let slots = map.slots().len();
-    let key_slots = if tiling.aligned_runs() { slot_bucket(rows, slots + tiling.kv_tile()) } else { 0 };
+    let key_slots = if tiling.is_tpu() { slot_bucket(rows, slots + tiling.kv_tile()) } else { 0 };
     let pages: usize = groups.iter().map(|g| g.pages.len()).sum();
     // A kernel reads whole tiles of the page list and of the slot map: room for one past the last.
     let slack = (tiling.kv_tile() / limits.page_size).max(tiling.own_tile());

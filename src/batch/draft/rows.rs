@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::super::Tiling;
 use super::super::group::CheckedGroups;
 use super::super::meta::{layout, table_start};
+use super::super::{Tiling, TpuTiling};
 
 /// The metadata's header, still empty, and its row sections.
 pub(super) struct Rows {
@@ -58,7 +58,7 @@ impl Rows {
                 if !lead && len <= short_segment {
                     let align = len.next_power_of_two().min(own_tile);
                     place(start, end, rows + take_slots(slots, start..end, align));
-                } else if tiling.aligned_runs() {
+                } else if tiling.is_tpu() {
                     runs.push(start..end);
                 } else {
                     place(start, end, start);
@@ -70,7 +70,7 @@ impl Rows {
         }
         *short = slots.len();
         for run in runs.drain(..) {
-            place(run.start, run.end, rows + take_slots(slots, run.clone(), Tiling::RUN_ALIGN));
+            place(run.start, run.end, rows + take_slots(slots, run.clone(), TpuTiling::RUN_ALIGN));
         }
         Rows { words, rows }
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::super::group::{CheckedGroup, CheckedGroups};
 use super::super::limits::Limits;
 use super::super::meta::layout;
-use super::super::{BatchError, Tiling};
+use super::super::{BatchError, Tiling, TpuTiling};
 use super::rows::Rows;
 use super::steps::Steps;
 use super::table::{Entry, TileTable};
@@ -51,7 +51,7 @@ impl Visits<'_> {
         let groups = self.groups;
         let (mut first_group, mut segment_at) = (0, 0);
         // The TPU kernel starts with scores alone: those of little tiles leave the least of the vector unit idle.
-        let slots_first = self.tiling.aligned_runs();
+        let slots_first = self.tiling.is_tpu();
         let mut page_base = 0;
         for t in 0..num_tokens.div_ceil(q) {
             if t % blocks == 0 {
@@ -178,7 +178,7 @@ impl Visits<'_> {
             let key = first_key + first - run.start;
             let tile = KeyTile {
                 kind: layout::KIND_TOKENS,
-                start: if self.tiling.aligned_runs() { key - self.rows.len() } else { key },
+                start: if self.tiling.is_tpu() { key - self.rows.len() } else { key },
                 key_base: key as i32,
                 position: position + first - run.start,
                 keys,
@@ -231,7 +231,7 @@ impl Visits<'_> {
         }
         let no_row_cut = window.is_none_or(|w| greatest - w < position as i64);
         let kv_tile = self.tiling.kv_tile();
-        let enough = if self.tiling.aligned_runs() { kv_tile.min(Tiling::RUN_ALIGN) } else { kv_tile };
+        let enough = if self.tiling.is_tpu() { kv_tile.min(TpuTiling::RUN_ALIGN) } else { kv_tile };
         let full =
             !self.tiling.many_blocks() && !causal && no_row_cut && keys >= enough && whole == visit.tile_rows;
         let whole =

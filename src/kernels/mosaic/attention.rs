@@ -1,11 +1,12 @@
 use super::super::function::Function;
-use super::super::portable::{attention_context, attention_types};
+use super::super::portable::{attention_context, attention_types, takes};
+use super::super::target::Target;
 use super::super::{KernelError, render};
 use super::{SMEM_LIMIT, VMEM_LIMIT, encoded, template};
 use crate::batch::{Bucket, Tiling, layout};
 use crate::spec::AttentionSpec;
 
-/// Mosaic text of ragged paged attention, for [`Tiling::with_aligned_runs`] plans; its header says what operands
+/// Mosaic text of ragged paged attention, for plans of a [`Tiling::Tpu`]; its header says what operands
 /// it takes.
 pub fn attention_mosaic(
     name: &str,
@@ -19,7 +20,7 @@ pub fn attention_mosaic(
 }
 
 /// Ragged paged attention for TPU as a StableHLO function: signature of [`attention`](super::super::attention), plans
-/// made with [`Tiling::with_aligned_runs`].
+/// of a [`Tiling::Tpu`].
 pub fn attention_tpu(
     name: &str,
     spec: &AttentionSpec,
@@ -42,16 +43,10 @@ fn context<'a>(
     pool_pages: usize,
 ) -> Result<render::AttentionContext<'a>, KernelError> {
     let shape = |field, value, bound| Err(KernelError::Shape { field, value, bound });
-    if !tiling.aligned_runs() {
-        return Err(KernelError::AlignedRuns {
-            kernel: "TPU attention",
-            aligned_runs: false,
-            expected: true,
-        });
-    }
+    takes("TPU attention", tiling, Target::Tpu)?;
     let context = attention_context(name, spec, tiling, bucket, pool_pages)?;
     if bucket.key_slots == 0 {
-        return shape("bucket.key_slots", 0, "that of a plan with aligned runs".to_owned());
+        return shape("bucket.key_slots", 0, "that of a TPU plan".to_owned());
     }
     let rows = tiling.row_block() * spec.group_size();
     if !rows.is_multiple_of(128) {

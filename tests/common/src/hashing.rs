@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use tpu_rpa::batch::{Tile, TileSource, layout};
+use tpu_rpa::batch::{Tile, TileSource, Tiling, layout};
 use tpu_rpa::score::{ForwardPass, Limits, Pass, ScoreRequest};
 
 /// Tokens of a page of its limits.
@@ -57,7 +57,7 @@ impl Hashing {
                         let page = meta[meta[layout::PAGES] as usize + start + j / PAGE_SIZE] as usize;
                         (None, self.pages[page * PAGE_SIZE + j % PAGE_SIZE].expect("a slot that was written"))
                     }
-                    TileSource::Tokens if !plan.tiling().aligned_runs() => {
+                    TileSource::Tokens if matches!(plan.tiling(), Tiling::Portable(_)) => {
                         (Some(start + j), token(start + j))
                     }
                     TileSource::Tokens | TileSource::Slots => {

@@ -39,21 +39,30 @@ pub fn windows() -> impl Strategy<Value = Option<u32>> {
     prop_oneof![3 => Just(None), 1 => (1..=20u32).prop_map(Some), 1 => (1..=400u32).prop_map(Some)]
 }
 
-/// Tilings small enough that small batches fill several tiles.
-pub fn tilings(page_size: usize) -> impl Strategy<Value = Tiling> {
+/// Query, key and own tile, small enough that small batches fill several tiles.
+fn tile_sizes(page_size: usize) -> impl Strategy<Value = (usize, usize, usize)> {
     (3..=8u32, 3..=8u32, 0..=3usize).prop_map(move |(q, own, more)| {
         let own_tile = 1usize << own;
-        let kv_tile = own_tile.next_multiple_of(page_size) + more * page_size;
-        Tiling::new(1 << q, kv_tile, own_tile, page_size).expect("every drawn tiling is valid")
+        (1 << q, own_tile.next_multiple_of(page_size) + more * page_size, own_tile)
     })
 }
 
-/// [`tilings`], with aligned runs, with several row blocks, and without.
+/// Portable tilings of such tiles.
+pub fn tilings(page_size: usize) -> impl Strategy<Value = Tiling> {
+    tile_sizes(page_size).prop_map(move |(q, kv, own)| {
+        Tiling::portable(q, kv, own, page_size).expect("every drawn tiling is valid")
+    })
+}
+
+/// [`tilings`], and those of TPU kernels with one row block and with several.
 pub fn tilings_of_all_kinds(page_size: usize) -> impl Strategy<Value = Tiling> {
-    (tilings(page_size), 0..3usize, 1..=3u32).prop_map(|(tiling, kind, blocks)| match kind {
-        0 => tiling,
-        1 => tiling.with_aligned_runs(),
-        _ => tiling.with_row_block((tiling.q_tile() >> blocks).max(8)).expect("every drawn block is valid"),
+    (tile_sizes(page_size), 0..3usize, 1..=3u32).prop_map(move |((q, kv, own), kind, blocks)| {
+        let tpu = Tiling::tpu(q, kv, own, page_size).expect("every drawn tiling is valid");
+        match kind {
+            0 => Tiling::portable(q, kv, own, page_size).expect("every drawn tiling is valid"),
+            1 => tpu.into(),
+            _ => tpu.with_row_block((q >> blocks).max(8)).expect("every drawn block is valid").into(),
+        }
     })
 }
 

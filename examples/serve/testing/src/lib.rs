@@ -126,7 +126,7 @@ impl Server {
             max_labels: 20,
             page_size: PAGE_SIZE,
             pool_pages: 600 / PAGE_SIZE,
-            tiling: Tiling::new(32, 32, 16, PAGE_SIZE).expect("the tiling is valid"),
+            tiling: Tiling::portable(32, 32, 16, PAGE_SIZE).expect("the tiling is valid"),
         };
         let control = Arc::new(Control::default());
         let toy = Toy { inner: Hashing::new(limits), control: Arc::clone(&control) };

@@ -24,10 +24,11 @@ pub fn mosaic_tiling(spec: &AttentionSpec, kv_tile: usize, own_tile: usize) -> T
 pub fn row_block_tiling(spec: &AttentionSpec, kv_tile: usize, own_tile: usize, blocks: usize) -> Tiling {
     let block = q_tile(spec);
     let q_tile = (block * blocks).min(1024);
-    Tiling::new(q_tile, kv_tile, own_tile, spec.page_size()).unwrap().with_row_block(block).unwrap()
+    let tiling = Tiling::tpu(q_tile, kv_tile, own_tile, spec.page_size()).unwrap();
+    tiling.with_row_block(block).unwrap().into()
 }
 
-/// The plan of a batch under a tiling with aligned runs.
+/// The plan of a batch as the TPU kernel takes it.
 pub fn mosaic_plan(spec: &AttentionSpec, tiling: Tiling, batch: &Batch) -> Plan {
     Planner::new(spec.page_size(), batch.pool_pages, tiling)
         .unwrap()
