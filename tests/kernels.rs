@@ -2,7 +2,7 @@
 
 use tpu_rpa::batch::{Group, Plan, Planner, Tiling};
 use tpu_rpa::kernels::{Kernel, KernelError, Target, stablehlo_function};
-use tpu_rpa::spec::AttentionSpec;
+use tpu_rpa::spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelSet};
 
 const POOL_PAGES: usize = 8;
 
@@ -46,4 +46,77 @@ fn a_tiling_is_for_one_target() {
             }
         }
     }
+}
+
+/// The kernel of a plan is the one that its shape written out gives, on the plan's pool and on a larger one.
+#[test]
+fn a_kernel_of_a_plan_is_the_one_made_by_hand() {
+    let labels = LabelLogprobsSpec::new(64, 100, LabelSet::Shared(3), DType::F32).unwrap();
+    for tiling in tilings() {
+        for (window, pool_pages) in [(None, POOL_PAGES), (Some(20), 3 * POOL_PAGES)] {
+            let (spec, plan) = (spec(16, window), plan(tiling, window));
+            assert_eq!(
+                (plan.page_size(), plan.pool_pages(), plan.sliding_window()),
+                (16, POOL_PAGES, window)
+            );
+            let kernel = Kernel::attention(&spec, &plan, pool_pages).unwrap();
+            assert_eq!(kernel, by_hand(&spec, &plan, pool_pages));
+            let target = Target::of(&tiling);
+            stablehlo_function("a", &kernel, target).unwrap();
+
+            let kernel = Kernel::attention_write(&spec, &plan, pool_pages).unwrap();
+            let (own, tiling, bucket) = (spec.clone(), plan.tiling(), plan.bucket());
+            assert_eq!(kernel, Kernel::AttentionWrite { spec: own, tiling, bucket, pool_pages });
+            stablehlo_function("a", &kernel, target).unwrap();
+
+            let (spec, tokens) = (KvWriteSpec::from(&spec), bucket.tokens);
+            let kernel = Kernel::kv_write(&spec, &plan, pool_pages).unwrap();
+            assert_eq!(kernel, Kernel::KvWrite { spec, tokens, pool_pages });
+            stablehlo_function("a", &kernel, target).unwrap();
+
+            let kernels =
+                [Kernel::label_logprobs(&labels, tokens, 5), Kernel::label_softmax(&labels, tokens, 5)];
+            let spec = || labels.clone();
+            assert_eq!(kernels[0], Kernel::LabelLogprobs { spec: spec(), tokens, rows: 5 });
+            assert_eq!(kernels[1], Kernel::LabelSoftmax { spec: spec(), tokens, rows: 5 });
+        }
+    }
+}
+
+#[test]
+fn a_plan_for_another_spec_is_refused() {
+    let other = |field, plan, spec| Err(KernelError::OtherSpec { field, plan, spec });
+    for tiling in tilings() {
+        let both = |spec: &AttentionSpec, window, pool_pages| {
+            let plan = plan(tiling, window);
+            let attention = Kernel::attention(spec, &plan, pool_pages).map(drop);
+            assert_eq!(Kernel::attention_write(spec, &plan, pool_pages).map(drop), attention);
+            (attention, Kernel::kv_write(&spec.into(), &plan, pool_pages).map(drop))
+        };
+        for page_size in [8, 32] {
+            let error = other("page_size", 16, Some(page_size));
+            assert_eq!(both(&spec(page_size, None), None, POOL_PAGES), (error.clone(), error));
+        }
+        for (window, plan, found) in [
+            (None, None, Ok(())),
+            (None, Some(20), other("sliding_window", 20, None)),
+            (Some(20), Some(19), other("sliding_window", 19, Some(20))),
+            (Some(20), Some(20), Ok(())),
+            // All tiles that are needed, and more.
+            (Some(20), Some(21), Ok(())),
+            (Some(20), None, Ok(())),
+        ] {
+            assert_eq!(both(&spec(16, window), plan, POOL_PAGES), (found, Ok(())), "{window:?} {plan:?}");
+        }
+        for pool_pages in [0, POOL_PAGES - 1] {
+            let error = Err(KernelError::SmallPool { pool_pages, plan_pool_pages: POOL_PAGES });
+            assert_eq!(both(&spec(16, None), None, pool_pages), (error.clone(), error));
+        }
+    }
+    let text = |error: Result<(), KernelError>| error.unwrap_err().to_string();
+    assert_eq!(
+        text(other("sliding_window", 20, None)),
+        "sliding_window of the plan is 20; that of the spec is none"
+    );
+    assert_eq!(text(other("page_size", 16, Some(8))), "page_size of the plan is 16; that of the spec is 8");
 }

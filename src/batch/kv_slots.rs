@@ -22,7 +22,7 @@ impl KvSlots {
     /// prefix of the same pass reads; free slots behind a prefix in its last page may be written.
     pub fn new(planner: &Planner, plan: &Plan, slots: &[i32]) -> Result<Self, BatchError> {
         let (page_size, pool_pages) = (planner.page_size(), planner.pool_pages());
-        let (plan_page_size, plan_pool_pages) = plan.pool();
+        let (plan_page_size, plan_pool_pages) = (plan.page_size(), plan.pool_pages());
         if (plan_page_size, plan_pool_pages) != (page_size, pool_pages) {
             return Err(BatchError::OtherPool { page_size, pool_pages, plan_page_size, plan_pool_pages });
         }

@@ -24,6 +24,7 @@ pub struct Plan {
     pub(super) prefix_lens: Vec<usize>,
     pub(super) page_size: usize,
     pub(super) pool_pages: usize,
+    pub(super) sliding_window: Option<u32>,
 }
 
 impl Plan {
@@ -47,6 +48,18 @@ impl Plan {
     pub fn positions(&self) -> &[i32] {
         self.row_section(layout::POSITION)
     }
+    /// Tokens of a page of the pool that it was checked against.
+    pub fn page_size(&self) -> usize {
+        self.page_size
+    }
+    /// Pages of the pool that it was checked against.
+    pub fn pool_pages(&self) -> usize {
+        self.pool_pages
+    }
+    /// The window behind which key tiles are left out; all are there where it is none.
+    pub fn sliding_window(&self) -> Option<u32> {
+        self.sliding_window
+    }
     /// Tile counts.
     pub fn stats(&self) -> PlanStats {
         self.stats
@@ -55,11 +68,6 @@ impl Plan {
     /// Whether a row of the bucket holds no token of a group.
     pub(super) fn is_padding(&self, row: usize) -> bool {
         self.row_section(layout::OWN_KEY)[row] < 0
-    }
-
-    /// Page size and pages of the pool that it was checked against.
-    pub(super) fn pool(&self) -> (usize, usize) {
-        (self.page_size, self.pool_pages)
     }
 
     /// Pages that the batch reads, group by group, each with the number of its leading slots that are read.

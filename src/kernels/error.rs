@@ -24,6 +24,26 @@ pub enum KernelError {
         /// Whose the kernel is.
         expected: Target,
     },
+    /// A plan was made for another spec.
+    #[error("{field} of the plan is {plan}; that of the spec is {}", .spec.map_or("none".to_owned(), |s| s.to_string()))]
+    OtherSpec {
+        /// The field.
+        field: &'static str,
+        /// The plan's value.
+        plan: usize,
+        /// The spec's value, if it has one.
+        spec: Option<usize>,
+    },
+    /// A pool has fewer pages than the one that a plan was checked against.
+    #[error(
+        "pool_pages is {pool_pages}; it must be at least {plan_pool_pages}, the pages of the plan's pool"
+    )]
+    SmallPool {
+        /// Pages of the pool.
+        pool_pages: usize,
+        /// Pages of the plan's pool.
+        plan_pool_pages: usize,
+    },
     /// A kernel that is made of others has a Mosaic text for each of them.
     #[error("{kernel} has several Mosaic texts, those of its parts")]
     SeveralTexts {

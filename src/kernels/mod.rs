@@ -8,6 +8,7 @@ mod function;
 mod kernel;
 mod mosaic;
 pub(crate) mod params;
+mod planned;
 mod portable;
 #[cfg(in_library)]
 mod registry;

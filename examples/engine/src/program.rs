@@ -82,7 +82,7 @@ pub fn render(model: &Model<'_>, shape: &Shape) -> Result<String, EngineError> {
         Kernel::Attention { spec: own_spec, tiling, bucket, pool_pages: pool }
     })?;
     let positions = kernels::positions("positions", &bucket)?;
-    let label_logprobs = function(Kernel::LabelLogprobs { spec: labels, tokens, rows: shape.rows })?;
+    let label_logprobs = function(Kernel::label_logprobs(&labels, tokens, shape.rows))?;
     let mut templates = Environment::new();
     templates.set_undefined_behavior(UndefinedBehavior::Strict);
     let text = templates.render_str(

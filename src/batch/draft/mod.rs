@@ -75,6 +75,7 @@ pub(super) fn draft(
         prefix_lens: groups.iter().map(|g| g.prefix_len).collect(),
         page_size: limits.page_size,
         pool_pages: limits.pool_pages,
+        sliding_window: limits.sliding_window,
     })
 }
 
