@@ -1,7 +1,7 @@
 """Lowers JAX's public ragged paged attention for a batch, for `schedule compare`.
 
-Reads a JSON object on standard input: device_kind, q_heads, kv_heads, head_dim, page_size, pool_pages,
-queries_per_block and kv_pages_per_block (0: JAX's own choice), and sequences, each with new tokens, length with past,
+Reads a JSON object on standard input: device_kind, q_heads, kv_heads, head_dim, dtype, scale, soft_cap and sliding_window
+(or null), page_size, pool_pages, queries_per_block and kv_pages_per_block (0: JAX's own choice), and sequences, each with new tokens, length with past,
 and its pages. Writes module.mlir and operands.npz (scalar-prefetch operands by index) into the folder named by the
 first argument. Needs jax and jaxlib from PyPI, and no TPU.
 """
@@ -33,13 +33,16 @@ def main():
         row[: len(s["pages"])] = s["pages"]
     count = np.array([len(sequences)], np.int32)
     shape = jax.ShapeDtypeStruct
-    q = shape((int(offsets[-1]), case["q_heads"], case["head_dim"]), jnp.bfloat16)
-    kv = shape((case["pool_pages"], case["page_size"], 2 * case["kv_heads"], case["head_dim"]), jnp.bfloat16)
+    dtype = {"f32": jnp.float32, "bf16": jnp.bfloat16}[case["dtype"]]
+    q = shape((int(offsets[-1]), case["q_heads"], case["head_dim"]), dtype)
+    kv = shape((case["pool_pages"], case["page_size"], 2 * case["kv_heads"], case["head_dim"]), dtype)
 
     def attention(q, kv, lens, pages, offsets, count):
         return ragged_paged_attention(
             q, kv, lens, pages, offsets, count,
-            sm_scale=case["head_dim"] ** -0.5,
+            sm_scale=case["scale"],
+            soft_cap=case["soft_cap"],
+            sliding_window=case["sliding_window"],
             num_kv_pages_per_block=case["kv_pages_per_block"] or None,
             num_queries_per_block=case["queries_per_block"] or None,
             vmem_limit_bytes=60 << 20,

@@ -5,8 +5,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 use tpu_rpa::batch::Tiling;
 use tpu_rpa::schedule::DeviceKind;
-
-use crate::workload::Workload;
+use tpu_rpa::spec::DType;
 
 /// What the TPU compiler makes of a kernel, and how long that program takes on a workload; needs libtpu, no TPU.
 #[derive(Debug, Parser)]
@@ -39,25 +38,41 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Shape {
-    /// W1, W1c, W2, W2g, W3, W4, W5, L1; several are run one after the other
-    #[arg(long, value_name = "NAME", required = true, value_delimiter = ',')]
-    pub(crate) workload: Vec<Workload>,
+    /// W1, W1c, W2, W2g, W3, W4, W5, L1, or a JSON file as benches/workloads/README.md describes it; several are run one
+    /// after the other
+    #[arg(long, value_name = "NAME|FILE", required = true, value_delimiter = ',')]
+    pub(crate) workload: Vec<String>,
+    /// Query heads, KV heads and head size of attention, whatever the workload says
+    #[arg(long, value_name = "Q/KVxDIM")]
+    pub(crate) heads: Option<Heads>,
+    /// Tokens of a page, whatever the workload says
+    #[arg(long, value_name = "N")]
+    pub(crate) page_size: Option<usize>,
+    /// Element type, whatever the workload says: f32, bf16
+    #[arg(long, value_name = "TYPE", value_parser = dtype)]
+    pub(crate) dtype: Option<DType>,
+    #[command(flatten)]
+    pub(crate) build: Build,
+}
+
+/// What a kernel is built for.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Build {
     /// Device kind: v5e, v6e, v7x
     #[arg(long, value_name = "KIND", default_value = "v6e")]
     pub(crate) device: DeviceKind,
-    /// Query heads, KV heads and head size of attention
-    #[arg(long, value_name = "Q/KVxDIM", default_value = "16/8x128")]
-    pub(crate) heads: Heads,
     /// Tile sizes of attention in tokens: queries, keys, keys of packed segments, and row blocks of a query tile where it
     /// has several; the default is what a client would choose from kernels/tables
     #[arg(long, value_name = "Q/KV/OWN[/BLOCK]")]
     pub(crate) tiles: Option<Tiles>,
-    /// Tokens of a page
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    pub(crate) page_size: usize,
     /// With --tiles, scale every score instead of the queries; the default is what suits the device's matrix units
     #[arg(long, value_name = "BOOL", requires = "tiles")]
     pub(crate) scaled_scores: Option<bool>,
+}
+
+fn dtype(s: &str) -> Result<DType, String> {
+    let known = [DType::F32, DType::Bf16].into_iter().find(|dtype| dtype.mlir() == s);
+    known.ok_or_else(|| "must be f32 or bf16".to_owned())
 }
 
 /// Where schedules come from.
@@ -207,7 +222,7 @@ pub(crate) struct Export {
 }
 
 /// Heads and head size.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Heads {
     pub(crate) q: usize,
     pub(crate) kv: usize,

@@ -9,16 +9,18 @@ use ndarray::ArrayD;
 use ndarray_npy::NpzReader;
 use serde_json::json;
 use tpu_rpa::schedule::{Compiler, DeviceKind, Kernel, Replay};
+use workloads::{Attention, Workload};
 
-use crate::args::{Blocks, Compare, Module, Shape, Source, Tiles};
-use crate::workload::Workload;
+use crate::args::{Blocks, Compare, Module, Source, Tiles};
+use crate::workload::{Case, sequences};
 
 /// Lowers JAX's ragged paged attention; reads a JSON object, writes what `export` writes.
 const JAX_RPA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/public/jax_rpa.py");
 
 pub(crate) fn run(args: &Compare) -> anyhow::Result<()> {
     let compiler = compiler(&args.run.source)?;
-    let device = args.run.shape.device;
+    let build = &args.run.shape.build;
+    let device = build.device;
     let us = |cycles: f64| 1e6 * cycles / device.clock();
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
@@ -30,32 +32,38 @@ pub(crate) fn run(args: &Compare) -> anyhow::Result<()> {
         "its pages/queries a block",
         "ratio",
     ]);
-    for workload in &args.run.shape.workload {
-        let case = workload.case(&args.run.shape)?;
+    for source in args.run.shape.workloads()? {
+        let name = source.name;
+        let case = Case::new(&source.workload, build).with_context(|| name.clone())?;
         let kernel = case.kernel;
         let tiles = case.plan.map_or_else(String::new, |plan| Tiles::of(&plan.tiling()).to_string());
         let ours = replay(&compiler, &kernel, device, &args.run.source, args.run.latency)?;
         let mut best: Option<(f64, Blocks)> = None;
-        for blocks in candidates(*workload, args) {
-            match public(*workload, &args.run.shape, blocks, args, &compiler) {
-                Ok(Some(found)) if best.is_none_or(|(cycles, _)| found.cycles < cycles) => {
-                    best = Some((found.cycles, blocks));
+        let mut star = "";
+        if let Workload::Attention(attention) = &source.workload {
+            for blocks in candidates(attention, args) {
+                match public(attention, blocks, args, &compiler) {
+                    Ok(found) if best.is_none_or(|(cycles, _)| found.cycles < cycles) => {
+                        best = Some((found.cycles, blocks));
+                    }
+                    Ok(_) => {}
+                    Err(e) => eprintln!("{name} with {blocks} pages/queries a block: {e:#}"),
                 }
-                Ok(_) => {}
-                Err(e) => eprintln!("{} with {blocks} pages/queries a block: {e:#}", workload.name()),
+            }
+            if attention.groups.iter().any(|group| group.lead > 0) {
+                star = "*";
             }
         }
-        let star = if *workload == Workload::W1 { "*" } else { "" };
         table.add_row(match best {
             Some((cycles, blocks)) => vec![
-                workload.name().to_owned(),
+                name,
                 format!("{:.0}", us(ours.cycles)),
                 tiles,
                 format!("{:.0}{star}", us(cycles)),
                 blocks.to_string(),
                 format!("{:.2}", cycles / ours.cycles),
             ],
-            None => vec![workload.name().to_owned(), format!("{:.0}", us(ours.cycles)), tiles],
+            None => vec![name, format!("{:.0}", us(ours.cycles)), tiles],
         });
     }
     for column in table.column_iter_mut().skip(1) {
@@ -64,15 +72,15 @@ pub(crate) fn run(args: &Compare) -> anyhow::Result<()> {
     println!("{table}");
     println!(
         "One layer on {device}, replayed schedules, not hardware; JAX's best of these block sizes, clamped to a \
-         sequence's pages: {}. * plain causal: the item mask cannot be said there, so compare with W2.",
+         sequence's pages: {}. * plain causal: the item mask cannot be said there, so compare W1 with W2.",
         args.blocks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     );
     Ok(())
 }
 
 /// Block sizes to try, none larger than a sequence's pages.
-fn candidates(workload: Workload, args: &Compare) -> Vec<Blocks> {
-    let sequences = workload.sequences(&args.run.shape).map(|(sequences, _)| sequences).unwrap_or_default();
+fn candidates(workload: &Attention, args: &Compare) -> Vec<Blocks> {
+    let (sequences, _) = sequences(workload);
     let longest = sequences.iter().map(|s| s.pages.len()).max().unwrap_or(0);
     let mut all: Vec<Blocks> = Vec::new();
     for blocks in &args.blocks {
@@ -119,20 +127,24 @@ fn replay(
 }
 
 fn public(
-    workload: Workload,
-    shape: &Shape,
+    workload: &Attention,
     blocks: Blocks,
     args: &Compare,
     compiler: &Compiler,
-) -> anyhow::Result<Option<Replay>> {
-    let Some((sequences, pool_pages)) = workload.sequences(shape) else { return Ok(None) };
+) -> anyhow::Result<Replay> {
+    let device = args.run.shape.build.device;
+    let (sequences, pool_pages) = sequences(workload);
     let folder = tempfile::tempdir()?;
     let case = json!({
-        "device_kind": kind(shape.device)?,
-        "q_heads": shape.heads.q,
-        "kv_heads": shape.heads.kv,
-        "head_dim": shape.heads.dim,
-        "page_size": shape.page_size,
+        "device_kind": kind(device)?,
+        "q_heads": workload.q_heads,
+        "kv_heads": workload.kv_heads,
+        "head_dim": workload.head_dim,
+        "dtype": workload.dtype.mlir(),
+        "scale": workload.spec()?.scale(),
+        "soft_cap": workload.soft_cap,
+        "sliding_window": workload.sliding_window,
+        "page_size": workload.page_size,
         "pool_pages": pool_pages,
         "kv_pages_per_block": blocks.pages,
         "queries_per_block": blocks.queries,
@@ -156,7 +168,7 @@ fn public(
         bail!("{JAX_RPA}: {}: {last}", output.status);
     }
     let kernel = exported(&folder.path().join("module.mlir"), &folder.path().join("operands.npz"))?;
-    replay(compiler, &kernel, shape.device, &args.run.source, args.run.latency).map(Some)
+    replay(compiler, &kernel, device, &args.run.source, args.run.latency)
 }
 
 fn kind(device: DeviceKind) -> anyhow::Result<&'static str> {

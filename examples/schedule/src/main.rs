@@ -17,6 +17,7 @@ use clap::Parser as _;
 use ndarray::ArrayView1;
 use ndarray_npy::NpzWriter;
 use tpu_rpa::schedule::compile_child;
+use workload::Case;
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
@@ -33,27 +34,29 @@ fn main() -> anyhow::Result<()> {
 
 fn replay(args: &Replay) -> anyhow::Result<()> {
     let compiler = compare::compiler(&args.run.source)?;
-    let device = args.run.shape.device;
+    let build = &args.run.shape.build;
+    let device = build.device;
     ensure!(args.trace.is_none() || args.run.shape.workload.len() == 1, "--trace needs a single workload");
-    for workload in &args.run.shape.workload {
-        let case = workload.case(&args.run.shape)?;
+    for source in args.run.shape.workloads()? {
+        let case = Case::new(&source.workload, build).with_context(|| source.name.clone())?;
         let kernel = &case.kernel;
         let schedule = compiler.schedule(kernel, device, &args.run.source.cache)?;
         let replay = schedule.replay(kernel.prefetch(), &device.dma_model(args.run.latency));
         let no_latency = schedule.replay(kernel.prefetch(), &device.dma_model(0.0));
-        table::print(workload.name(), device, &schedule, &replay, &no_latency, Some(&case));
+        table::print(&source.name, device, &schedule, &replay, &no_latency, Some(&case));
         if let Some(path) = &args.trace {
-            trace::write(path, workload.name(), device, &schedule, &replay)?;
+            trace::write(path, &source.name, device, &schedule, &replay)?;
         }
     }
     Ok(())
 }
 
 fn export(args: &Export) -> anyhow::Result<()> {
-    for workload in &args.shape.workload {
-        let kernel = workload.case(&args.shape)?.kernel;
-        let several = args.shape.workload.len() > 1;
-        let folder = if several { args.out.join(workload.name()) } else { args.out.clone() };
+    let several = args.shape.workload.len() > 1;
+    for source in args.shape.workloads()? {
+        let case = Case::new(&source.workload, &args.shape.build).with_context(|| source.name.clone())?;
+        let kernel = case.kernel;
+        let folder = if several { args.out.join(&source.name) } else { args.out.clone() };
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let module = folder.join("module.mlir");
         std::fs::write(&module, kernel.module()).with_context(|| module.display().to_string())?;

@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 use tpu_rpa::schedule::{Compiler, Unit};
+use workloads::{Source, Workload};
 
-use crate::args::{Ratchet, Shape};
+use crate::args::{Build, Heads, Ratchet};
+use crate::workload::Case;
 
 /// Most that a figure may grow before it counts as worse.
 const SLACK: f64 = 1.02;
@@ -110,18 +112,23 @@ fn change(before: u64, now: u64) -> f64 {
 
 fn figures(row: &Row, compiler: &Compiler, args: &Ratchet) -> anyhow::Result<Figures> {
     let parsed = |e: String| anyhow::anyhow!(e);
-    let workload = row.workload.parse().map_err(parsed)?;
-    let shape = Shape {
-        workload: vec![workload],
-        device: row.device.parse()?,
-        heads: row.heads.parse().map_err(parsed)?,
-        tiles: Some(row.tiles.parse().map_err(parsed)?),
-        page_size: 128,
-        scaled_scores: None,
-    };
-    let kernel = workload.case(&shape)?.kernel;
-    let schedule = compiler.schedule(&kernel, shape.device, &args.source.cache)?;
-    let replay = schedule.replay(kernel.prefetch(), &shape.device.dma_model(LATENCY));
+    // Figures of a file that may change would say nothing.
+    ensure!(
+        workloads::NAMES.contains(&row.workload.as_str()),
+        "workload is {:?}; in a table it must be one of {}",
+        row.workload,
+        workloads::NAMES.join(", ")
+    );
+    let mut workload = Source::open(&row.workload)?.workload;
+    if let Workload::Attention(attention) = &mut workload {
+        row.heads.parse::<Heads>().map_err(parsed)?.set(attention);
+    }
+    workload.check()?;
+    let tiles = Some(row.tiles.parse().map_err(parsed)?);
+    let build = Build { device: row.device.parse()?, tiles, scaled_scores: None };
+    let kernel = Case::new(&workload, &build)?.kernel;
+    let schedule = compiler.schedule(&kernel, build.device, &args.source.cache)?;
+    let replay = schedule.replay(kernel.prefetch(), &build.device.dma_model(LATENCY));
     ensure!(replay.trusted(), "not trusted: {:?}", replay.trouble);
     let executed = schedule.executed(&replay);
     Ok(Figures {

@@ -6,9 +6,11 @@ use anyhow::{Context as _, ensure};
 use minijinja::{Environment, context};
 use serde::Serialize;
 use tpu_rpa::schedule::{DeviceKind, Region, Replay, Schedule, Unit, Work};
+use workloads::{Source, Workload};
 
-use crate::args::Report;
+use crate::args::{Heads, Report};
 use crate::report_plots::{Point, roofline, utilization};
+use crate::workload::Case;
 use crate::{compare, table};
 
 /// Units that a region's strip shows. Fills are among loads, and spills among stores.
@@ -18,7 +20,7 @@ pub(crate) const STRIP: [Unit; 6] =
 /// A workload's figures, as the page shows them.
 #[derive(Serialize)]
 struct Row {
-    name: &'static str,
+    name: String,
     microseconds: String,
     slots: String,
     waits: String,
@@ -63,16 +65,19 @@ struct Others {
 }
 
 pub(crate) fn run(args: &Report) -> anyhow::Result<()> {
-    let (shape, device) = (&args.run.shape, args.run.shape.device);
+    let sources = args.run.shape.workloads()?;
+    let build = &args.run.shape.build;
+    let device = build.device;
     let compiler = compare::compiler(&args.run.source)?;
     let (mut rows, mut points) = (Vec::new(), Vec::new());
-    for workload in &shape.workload {
-        let case = workload.case(shape)?;
+    for source in &sources {
+        let name = source.name.as_str();
+        let case = Case::new(&source.workload, build).context(source.name.clone())?;
         let schedule = compiler.schedule(&case.kernel, device, &args.run.source.cache)?;
         let replay = schedule.replay(case.kernel.prefetch(), &device.dma_model(args.run.latency));
-        ensure!(replay.trusted(), "{}: not trusted: {:?}", workload.name(), replay.trouble);
-        points.push(point(workload.name(), device, &case.work, &replay));
-        rows.push(row(workload.name(), device, &schedule, &replay, &case.work)?);
+        ensure!(replay.trusted(), "{}: not trusted: {:?}", name, replay.trouble);
+        points.push(point(name, device, &case.work, &replay));
+        rows.push(row(name, device, &schedule, &replay, &case.work)?);
     }
     let mut templates = Environment::new();
     templates.add_template("report.html", include_str!("report.html.jinja")).context("template")?;
@@ -84,9 +89,8 @@ pub(crate) fn run(args: &Report) -> anyhow::Result<()> {
         clock => format!("{:.2}", 1e-9 * device.clock()),
         peak => format!("{:.0}", 1e-12 * device.peak_flops()),
         bandwidth => format!("{:.0}", 1e-9 * device.hbm_bandwidth()),
-        heads => shape.heads.to_string(),
-        tiles => shape.tiles.map_or("tuned for each workload".to_owned(), |tiles| tiles.to_string()),
-        page_size => shape.page_size,
+        shapes => shapes(&sources),
+        tiles => build.tiles.map_or("tuned for each workload".to_owned(), |tiles| tiles.to_string()),
         latency => args.run.latency,
         units => STRIP.map(Unit::name),
         roofline => roofline(device, &points)?,
@@ -95,6 +99,26 @@ pub(crate) fn run(args: &Report) -> anyhow::Result<()> {
     std::fs::write(&args.out, page.context("report")?).with_context(|| args.out.display().to_string())?;
     println!("{}", args.out.display());
     Ok(())
+}
+
+/// Heads, pages and types, each once.
+fn shapes(sources: &[Source]) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for source in sources {
+        let shape = match &source.workload {
+            Workload::Attention(a) => {
+                let heads = Heads { q: a.q_heads, kv: a.kv_heads, dim: a.head_dim };
+                format!("heads {heads} in {}, pages of {} tokens", a.dtype, a.page_size)
+            }
+            Workload::Labels(l) => {
+                format!("labels over a vocabulary of {}, hidden {}, in {}", l.vocab, l.hidden, l.dtype)
+            }
+        };
+        if !all.contains(&shape) {
+            all.push(shape);
+        }
+    }
+    all.join("; ")
 }
 
 /// Version of the Python package that the library lies in, which the library itself does not tell.
@@ -111,9 +135,9 @@ fn copied(replay: &Replay) -> f64 {
     (replay.traffic.into_core.bytes + replay.traffic.to_hbm.bytes) as f64
 }
 
-fn point(name: &'static str, device: DeviceKind, work: &Work, replay: &Replay) -> Point {
+fn point(name: &str, device: DeviceKind, work: &Work, replay: &Replay) -> Point {
     Point {
-        name,
+        name: name.to_owned(),
         least: work.flops / work.bytes,
         copied: work.flops / copied(replay),
         rate: work.flops / (replay.cycles / device.clock()),
@@ -121,7 +145,7 @@ fn point(name: &'static str, device: DeviceKind, work: &Work, replay: &Replay) -
 }
 
 fn row(
-    name: &'static str,
+    name: &str,
     device: DeviceKind,
     schedule: &Schedule,
     replay: &Replay,
@@ -136,7 +160,7 @@ fn row(
     });
     let (shown, others) = table::notable(schedule, replay);
     Ok(Row {
-        name,
+        name: name.to_owned(),
         microseconds: us(replay.cycles),
         slots: us(replay.slots as f64),
         waits: us(replay.stall_cycles()),

@@ -9,7 +9,7 @@ use plot::{failed, svg};
 
 /// A workload in a roofline plot: FLOP a byte, FLOP/s.
 pub(crate) struct Point {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// By the bytes that no kernel can avoid.
     pub(crate) least: f64,
     /// By the bytes that were copied.
@@ -56,7 +56,7 @@ pub(crate) fn roofline(device: DeviceKind, points: &[Point]) -> Result<String> {
             chart
                 .draw_series([Circle::new(copied, 5, color.filled())])
                 .map_err(failed)?
-                .label(point.name)
+                .label(point.name.as_str())
                 .legend(move |(x, y)| Circle::new((x + 6, y), 5, color.filled()));
         }
         chart

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 use tpu_rpa::batch::{Plan, TileSource};
 use tpu_rpa::kernels::attention_vmem;
 use tpu_rpa::schedule::{Compiler, DeviceKind};
+use workloads::{Attention, Source, Workload};
 
-use crate::args::{Heads, Shape, Tiles, Tune};
-use crate::workload::Workload;
+use crate::args::{Build, Heads, Tiles, Tune};
+use crate::workload::{Case, plan};
 
 /// Latency of copies that the tables assume, in nanoseconds.
 const LATENCY: f64 = 1000.0;
@@ -36,8 +37,7 @@ const HEAD: &str = "\
 ";
 
 /// What is tuned for: heads, and the classes with the workload that stands for each.
-const CLASSES: [(&str, Workload); 4] =
-    [("packed", Workload::W1), ("prefill", Workload::W3), ("decode", Workload::W4), ("mixed", Workload::W5)];
+const CLASSES: [(&str, &str); 4] = [("packed", "W1"), ("prefill", "W3"), ("decode", "W4"), ("mixed", "W5")];
 const ALL_CLASSES: Heads = Heads { q: 16, kv: 8, dim: 128 };
 /// Tuned for scoring on v6e only; the nearest entry serves the rest.
 const SCORING: [Heads; 3] =
@@ -119,31 +119,35 @@ pub(crate) fn run(args: &Tune) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn cases(device: DeviceKind) -> impl Iterator<Item = (&'static str, Workload, Heads)> {
+fn cases(device: DeviceKind) -> impl Iterator<Item = (&'static str, &'static str, Heads)> {
     let (scoring, workload) = CLASSES[0];
     let more = if device == DeviceKind::V6e { &SCORING[..] } else { &[] };
     let all = CLASSES.into_iter().map(|(class, workload)| (class, workload, ALL_CLASSES));
     all.chain(more.iter().map(move |&heads| (scoring, workload, heads)))
 }
 
+/// A workload and what its kernel is built for, as a candidate has it.
 fn shape(
     device: DeviceKind,
-    workload: Workload,
+    workload: &str,
     heads: Heads,
     candidate: &Candidate,
-) -> anyhow::Result<Shape> {
-    Ok(Shape {
-        workload: vec![workload],
+) -> anyhow::Result<(Attention, Build)> {
+    let Workload::Attention(mut attention) = Source::open(workload)?.workload else {
+        bail!("{workload} is no attention")
+    };
+    heads.set(&mut attention);
+    attention.page_size = candidate.page_size;
+    let build = Build {
         device,
-        heads,
         tiles: Some(candidate.tiles.parse().map_err(|e: String| anyhow::anyhow!(e))?),
-        page_size: candidate.page_size,
         scaled_scores: Some(candidate.scaled_scores),
-    })
+    };
+    Ok((attention, build))
 }
 
 /// The tile sizes that are worth compiling, by [`modelled`]; none that VMEM cannot hold.
-fn candidates(device: DeviceKind, workload: Workload, heads: Heads) -> anyhow::Result<Vec<Candidate>> {
+fn candidates(device: DeviceKind, workload: &str, heads: Heads) -> anyhow::Result<Vec<Candidate>> {
     let group = heads.q / heads.kv;
     // Row blocks are worth it where they are small: of as many rows as lie on the lanes of a register.
     let small = Some(128 / group).filter(|small| small * group == 128);
@@ -155,7 +159,7 @@ fn candidates(device: DeviceKind, workload: Workload, heads: Heads) -> anyhow::R
                 continue;
             }
             for kv in [256, 512, 1024] {
-                for own in if workload == Workload::W1 { &[128, 256][..] } else { &[128] } {
+                for own in if workload == CLASSES[0].1 { &[128, 256][..] } else { &[128] } {
                     let candidate = Candidate {
                         tiles: Tiles { q, kv, own: *own, block }.to_string(),
                         page_size: PAGE_SIZE,
@@ -163,9 +167,9 @@ fn candidates(device: DeviceKind, workload: Workload, heads: Heads) -> anyhow::R
                         cycles: None,
                         vmem: None,
                     };
-                    let shape = shape(device, workload, heads, &candidate)?;
-                    let plan = workload.plan(&shape)?;
-                    if attention_vmem(&shape.attention()?, &plan.tiling()) <= shape.kind()?.vmem_budget() {
+                    let (attention, build) = shape(device, workload, heads, &candidate)?;
+                    let plan = plan(&attention, &build)?;
+                    if attention_vmem(&attention.spec()?, &plan.tiling()) <= build.kind()?.vmem_budget() {
                         found.push((modelled(device, heads, &plan), candidate));
                     }
                 }
@@ -214,7 +218,7 @@ fn modelled(device: DeviceKind, heads: Heads, plan: &Plan) -> f64 {
 }
 
 /// The chosen one's variations, for scoring: the other way to scale, another page size.
-fn variations(workload: Workload, chosen: &Candidate) -> Vec<Candidate> {
+fn variations(workload: &str, chosen: &Candidate) -> Vec<Candidate> {
     let fresh = Candidate { cycles: None, vmem: None, ..chosen.clone() };
     if workload != CLASSES[0].1 {
         return Vec::new();
@@ -233,12 +237,12 @@ fn choose(candidates: &[Candidate]) -> anyhow::Result<&Candidate> {
     alike.min_by_key(|c| (c.vmem, c.cycles)).context("no candidate")
 }
 
-fn entry(class: &str, workload: Workload, heads: Heads, candidate: Vec<Candidate>) -> anyhow::Result<Entry> {
+fn entry(class: &str, workload: &str, heads: Heads, candidate: Vec<Candidate>) -> anyhow::Result<Entry> {
     let chosen = choose(&candidate)?;
     let tiles: Tiles = chosen.tiles.parse().map_err(|e: String| anyhow::anyhow!(e))?;
     Ok(Entry {
         class: class.to_owned(),
-        workload: workload.name().to_owned(),
+        workload: workload.to_owned(),
         q_heads: heads.q,
         kv_heads: heads.kv,
         head_dim: heads.dim,
@@ -255,11 +259,12 @@ fn tune(
     cache: &Path,
     device: DeviceKind,
     class: &str,
-    workload: Workload,
+    workload: &str,
     heads: Heads,
 ) -> anyhow::Result<Entry> {
     let measure = |candidate: &mut Candidate| -> anyhow::Result<()> {
-        let kernel = workload.case(&shape(device, workload, heads, candidate)?)?.kernel;
+        let (attention, build) = shape(device, workload, heads, candidate)?;
+        let kernel = Case::new(&Workload::Attention(attention), &build)?.kernel;
         match compiler.schedule(&kernel, device, cache) {
             Ok(schedule) => {
                 let replay = schedule.replay(kernel.prefetch(), &device.dma_model(LATENCY));

@@ -166,12 +166,112 @@ fn an_exported_kernel_has_its_operands_by_index() {
     assert!(module.contains(&format!("%arg1: tensor<{}xi32>", tables.len())));
 }
 
+/// A small batch of a user's own.
+const OWN: &str = r#"{
+  "q_heads": 8, "kv_heads": 4, "head_dim": 128, "dtype": "f32", "page_size": 64, "soft_cap": 30,
+  "groups": [
+    { "prefix": 300, "segments": [{ "count": 9, "tokens": 20 }, 7] },
+    { "repeat": 2, "prefix": 100, "pages": "system", "lead": 40, "segments": [5, 5] }
+  ]
+}"#;
+
+#[test]
+fn a_workload_of_ones_own_is_exported_and_flags_override_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (folder.path().join("own.json"), folder.path().join("out"));
+    std::fs::write(&file, OWN).unwrap();
+    let (file, out) = (file.to_str().unwrap(), out.to_str().unwrap());
+    let exported = |more: &[&str]| {
+        let output = run(&[&["export", "--workload", file, "--out", out][..], more].concat());
+        assert!(output.status.success(), "{}", text(&output));
+        std::fs::read_to_string(folder.path().join("out/module.mlir")).unwrap()
+    };
+    // The pool: five pages for 300 tokens, two for the 100 that both other groups name.
+    let module = exported(&[]);
+    assert!(module.contains("7x2x4x64x128xf32") && !module.contains("bf16"), "{module}");
+    let module = exported(&["--dtype", "bf16", "--page-size", "128", "--heads", "16/2x256"]);
+    assert!(module.contains("4x2x2x128x256xbf16"), "{module}");
+    let both = run(&["export", "--workload", &format!("w3,{file}"), "--out", out]);
+    assert!(both.status.success(), "{}", text(&both));
+    for name in ["W3", "own"] {
+        assert!(folder.path().join("out").join(name).join("operands.npz").is_file());
+    }
+}
+
+#[test]
+fn a_workload_of_ones_own_is_replayed() {
+    if common::libtpu::path().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("own.json");
+    std::fs::write(&file, OWN).unwrap();
+    let file = file.to_str().unwrap();
+    for more in [&[][..], &["--dtype", "bf16"]] {
+        let output = run(&[&["replay", "--workload", file][..], more].concat());
+        assert!(output.status.success(), "{}", text(&output));
+        assert!(text(&output).contains("own on v6e: ") && !text(&output).contains("NOT TRUSTED"));
+    }
+    let report = folder.path().join("report.html");
+    let output = run(&["report", "--workload", file, "--out", report.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output));
+    let page = std::fs::read_to_string(report).unwrap();
+    assert!(page.contains("4x128 in f32, pages of 64 tokens"));
+}
+
+#[test]
+fn bad_files_are_refused_in_one_line_that_names_the_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bad.json");
+    let path = file.to_str().unwrap();
+    let export: &[&str] = &["export", "--workload", path, "--out", "x"];
+    for (from, to, more, named) in [
+        (
+            "\"tokens\": 20",
+            "\"tokens\": 0",
+            &[][..],
+            "groups[0].segments[0].tokens is 0; it must be at least 1",
+        ),
+        ("\"count\": 9", "\"count\": 99999999", &[], "groups[0].segments is 1999999987 new tokens"),
+        ("\"soft_cap\"", "\"softcap\"", &[], "softcap: unknown field `softcap`"),
+        ("\"f32\"", "\"f16\"", &[], "dtype: unknown variant `f16`"),
+        ("\"repeat\": 2,", "\"repeat\": 2 ", &[], "at line 5 column"),
+        ("", "", &["--heads", "9/4x128"], "q_heads is 9; it must be a multiple of kv_heads (4)"),
+        ("", "", &["--page-size", "60"], "page_size is 60; it must be"),
+    ] {
+        std::fs::write(&file, OWN.replace(from, to)).unwrap();
+        let output = run(&[export, more].concat());
+        let (said, start) = (text(&output), format!("Error: {path}: "));
+        assert!(!output.status.success() && said.starts_with(&start) && said.contains(named), "{said}");
+        assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn a_table_of_figures_takes_no_file_of_ones_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (own, table) = (folder.path().join("own.json"), folder.path().join("table.toml"));
+    std::fs::write(&own, OWN).unwrap();
+    let row = format!(
+        "[[case]]\nworkload = {own:?}\ndevice = \"v6e\"\nheads = \"16/8x128\"\ntiles = \"256/512/256\"\n"
+    );
+    std::fs::write(&table, row).unwrap();
+    let output = run(&["ratchet", "--table", table.to_str().unwrap()]);
+    assert!(
+        !output.status.success() && text(&output).contains("must be one of W1, W1c"),
+        "{}",
+        text(&output)
+    );
+}
+
 #[test]
 fn mistakes_are_named() {
     for (arguments, named) in [
         (&["replay", "--workload", "W9"][..], "W1, W1c, W2"),
         (&["report", "--workload", "W3"], "--out <FILE>"),
         (&["export", "--workload", "W1", "--device", "v9", "--out", "x"], "v5e, v6e or v7x"),
+        (&["export", "--workload", "W1,w1", "--out", "x"], "two workloads are called W1"),
+        (&["export", "--workload", "W1", "--dtype", "i32", "--out", "x"], "f32 or bf16"),
         (&["export", "--workload", "W1", "--tiles", "256/512", "--out", "x"], "whole numbers"),
         (&["export", "--workload", "W1", "--tiles", "250/512/128", "--out", "x"], "q_tile"),
     ] {
