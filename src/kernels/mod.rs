@@ -2,6 +2,7 @@
 
 mod attention_write;
 mod blocks;
+mod call;
 mod class;
 mod error;
 mod function;
@@ -37,4 +38,4 @@ pub use registry::variants;
 pub use target::Target;
 pub use tuned::{TunedTiling, attention_vmem, tuned_tiling};
 pub use variant::{Variant, VariantShape, Workload};
-pub use verify::VerifyError;
+pub use verify::{VerifyError, verify};
