@@ -22,3 +22,7 @@ pub mod score;
 pub mod spec;
 
 pub use error::Error;
+/// The version whose element types public functions take.
+pub use half;
+/// The version whose arrays [`reference`] takes and gives.
+pub use ndarray;

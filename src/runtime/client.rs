@@ -247,7 +247,7 @@ impl Client {
         )
     }
 
-    /// Loads what [`Executable::serialize`] or [`Topology::compile_aot`](super::Topology::compile_aot) returned. `mlir`
+    /// Loads the bytes that [`Executable::serialize`] or [`Topology::compile_aot`](super::Topology::compile_aot) returned. `mlir`
     /// is the program's text, against which arguments are checked.
     ///
     /// The bytes are machine code that this process will run: they must come from a trusted place and from the same

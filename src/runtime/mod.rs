@@ -65,4 +65,4 @@ pub use precompiled::Precompiled;
 pub use profiler::Profiler;
 pub use signature::{Parameter, Signature};
 pub use source::Source;
-pub use topology::Topology;
+pub use topology::{AotExecutable, Topology};
