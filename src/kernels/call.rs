@@ -10,7 +10,8 @@ impl Function {
     /// `operands` are values of the types of [`inputs`](Self::inputs), in their order, as in `%q` or `%run#1`.
     ///
     /// # Errors
-    /// Another number of operands than the function has, or a name that is no MLIR value of letters, digits and underscores.
+    /// Another number of operands than the function has, or a name that is no MLIR value of letters, digits and underscores
+    /// (a number, or not starting with a digit).
     ///
     /// ```
     /// # fn main() -> Result<(), tpu_rpa::Error> {
@@ -55,7 +56,10 @@ impl Function {
 
 fn is_value(name: &str) -> bool {
     let name = name.strip_prefix('%').unwrap_or_default();
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    let number = name.bytes().all(|b| b.is_ascii_digit());
+    let word = !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    !name.is_empty() && (number || word)
 }
 
 #[cfg(test)]
@@ -101,7 +105,7 @@ mod tests {
                 "{result}"
             );
         }
-        for operand in ["q", "%q#", "%q#x", "%q, %r", "% q"] {
+        for operand in ["q", "%1a", "%q#", "%q#x", "%q, %r", "% q"] {
             let operands = [operand, "%k", "%v", "%p", "%m", "%s", "%f"];
             assert!(error("%o", &operands).contains(&format!("{operand:?}")), "{operand}");
         }
