@@ -243,7 +243,7 @@ impl Client {
             options,
             ahead,
             |bytes| Executable::new(RawExecutable::deserialize(raw, bytes)?, mlir),
-            || Executable::new(RawExecutable::compile(raw, mlir, &encoded)?, mlir),
+            || Executable::new(RawExecutable::compile(raw, mlir, &encoded).map_err(|e| e.about(mlir))?, mlir),
         )
     }
 

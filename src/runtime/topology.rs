@@ -74,7 +74,7 @@ impl Topology {
     /// The compiler's words.
     pub fn compile_aot(&self, mlir: &str, options: &CompileOptions) -> Result<AotExecutable, RuntimeError> {
         let _span = tracing::info_span!("compile_aot", topology = self.name, bytes = mlir.len()).entered();
-        let (bytes, memory) = self.raw.compile(mlir, options.to_pjrt()?)?;
+        let (bytes, memory) = self.raw.compile(mlir, options.to_pjrt()?).map_err(|e| e.about(mlir))?;
         Ok(AotExecutable { bytes, memory })
     }
 }
