@@ -17,7 +17,9 @@ fn accepts(functions: &[(&str, Function)]) {
         for (name, function) in functions {
             let start = Instant::now();
             match target.compile_aot(&function.module(), &CompileOptions::new()) {
-                Ok(bytes) => println!("{topology} {name}: {} bytes in {:.1?}", bytes.len(), start.elapsed()),
+                Ok(made) => {
+                    println!("{topology} {name}: {} bytes in {:.1?}", made.bytes.len(), start.elapsed());
+                }
                 Err(e) => refused.push(format!("{topology} {name}: {e}")),
             }
         }

@@ -192,6 +192,14 @@ fn compile_errors_carry_the_compilers_words() {
             matches!(&error, RuntimeError::Plugin(error) if error.call() == "PJRT_Client_Compile"),
             "{error}"
         );
+        // A place in the text comes with its line.
+        assert!(
+            matches!(&error, RuntimeError::Plugin(error) if error.line() == Some((1, "func.func @main( {")))
+        );
+        let undefined =
+            "module @m {\nfunc.func @main(%a: tensor<f32>) -> tensor<f32> {\n  return %b : tensor<f32>\n}\n}";
+        let error = client.compile(undefined, &CompileOptions::new()).unwrap_err();
+        assert!(error.to_string().ends_with("\nline 3: return %b : tensor<f32>"), "{error}");
         let wrong = add_program(DType::F32, "4x").replace("stablehlo.add", "stablehlo.no_such_op");
         let error = client.compile(&wrong, &CompileOptions::new()).unwrap_err();
         assert!(error.to_string().contains("no_such_op"), "{error}");

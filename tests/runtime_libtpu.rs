@@ -15,8 +15,11 @@ fn libtpu_compiles_ahead_of_time_and_says_that_there_is_no_tpu() {
       %b = stablehlo.add %a, %a : tensor<128x128xf32>
       return %b : tensor<128x128xf32>
     }";
-    let bytes = topology.compile_aot(program, &CompileOptions::new()).unwrap();
-    assert!(!bytes.is_empty());
+    let made = topology.compile_aot(program, &CompileOptions::new()).unwrap();
+    assert!(!made.bytes.is_empty());
+    let memory = made.memory.expect("libtpu tells");
+    assert_eq!((memory.argument, memory.output, memory.alias), (1 << 16, 1 << 16, 0), "{memory:?}");
+    assert!(memory.generated_code > 0 && memory.temp < 1 << 20, "{memory:?}");
     let error = topology.compile_aot("func.func @main( {", &CompileOptions::new()).unwrap_err();
     assert!(matches!(&error, RuntimeError::Plugin(error) if error.call() == "PJRT_Compile"), "{error}");
 

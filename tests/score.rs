@@ -253,6 +253,50 @@ fn a_failed_pass_harms_nobody_who_had_not_begun() {
     }
 }
 
+/// An engine that loses its pages with a failed pass, as one does that donates them.
+struct Forgetful {
+    inner: Hashing,
+    fails: bool,
+}
+
+impl ForwardPass for Forgetful {
+    type Error = std::fmt::Error;
+
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    fn run(&mut self, pass: &Pass) -> Result<Vec<f32>, std::fmt::Error> {
+        if std::mem::take(&mut self.fails) {
+            self.inner = Hashing::new(self.inner.limits());
+            return Err(std::fmt::Error);
+        }
+        let Ok(values) = self.inner.run(pass);
+        Ok(values)
+    }
+}
+
+#[test]
+fn a_prefix_is_forgotten_with_the_pass_that_failed() {
+    let mut scorer = Scorer::new(Forgetful { inner: Hashing::new(limits(600)), fails: false }).unwrap();
+    scorer.set_prefix_reuse(true);
+    let query: Vec<i32> = (0..50).collect();
+    let ask = |items: &[&[i32]]| request(&query, items, &[1, 2]);
+    let known = ask(&[&[7, 8]]);
+    assert_eq!(scorer.score(&known).unwrap().logprobs, expected(&known));
+    assert_eq!(scorer.score(&known).unwrap().logprobs, expected(&known), "by its pages");
+    let found = scorer.prefix_stats().hits;
+    assert!(found > 0);
+    scorer.engine_mut().fails = true;
+    assert_eq!(scorer.score(&ask(&[&[9]])).unwrap_err().code(), "engine_error");
+    // The query's pages hold nothing now: it must be computed again, and then be found again.
+    for hits in [found + 1, found + 2] {
+        let next = ask(&[&[3], &[4, 5]]);
+        assert_eq!(scorer.score(&next).unwrap().logprobs, expected(&next));
+        assert_eq!(scorer.prefix_stats().hits, hits);
+    }
+}
+
 fn request(query: &[i32], items: &[&[i32]], labels: &[i32]) -> ScoreRequest {
     ScoreRequest {
         query: query.to_vec(),

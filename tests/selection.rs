@@ -193,7 +193,7 @@ fn a_tpu_topology_gets_the_mosaic_kernels() {
         assert!(topology.device_kind().unwrap().starts_with("TPU"));
         let function = stablehlo_function("kv_write", &kernel(), topology.target().unwrap()).unwrap();
         assert!(function.text().contains("@tpu_custom_call"));
-        assert!(!topology.compile_aot(&function.module(), &CompileOptions::new()).unwrap().is_empty());
+        assert!(!topology.compile_aot(&function.module(), &CompileOptions::new()).unwrap().bytes.is_empty());
     }
 }
 

@@ -52,10 +52,7 @@ impl Engine {
         let (functions, calls) = match self.form {
             Form::Joined => (
                 joined.text().to_owned(),
-                format!(
-                    "%o:2 = func.call @attention_write(%x, %k, %v, %pool, %meta, %slots, %first_page) : \
-                     ({q}, {kv}, {kv}, {pool}, {meta}, {slots}, tensor<i32>) -> ({q}, {pool})"
-                ),
+                joined.call("%o", &["%x", "%k", "%v", "%pool", "%meta", "%slots", "%first_page"]).unwrap(),
             ),
             Form::Apart => (
                 format!("{}\n{}", attention.text(), kv_write.text()),

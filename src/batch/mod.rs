@@ -3,6 +3,16 @@
 //! A batch is a list of [`Group`]s over one ragged token stream. A group shares a prefix: keys and values that
 //! already lie in KV pages, and/or its own first segment, the *lead*. [`Planner::plan`] validates all of it and
 //! emits one [`Plan`]: a single `i32` tensor that tells a kernel exactly which key tiles each query tile visits.
+//!
+//! | I want … | |
+//! | --- | --- |
+//! | to describe requests, sequences, prompts | [`Group`] |
+//! | a plan for a kernel | [`Planner::plan`], with block sizes from [`Target::tiling`](crate::kernels::Target::tiling) |
+//! | padding where it saves time | [`Planner::with_gaps`], [`Planner::starts`] |
+//! | the words that a kernel reads | [`Plan::meta`] |
+//! | positions for rotary embeddings | [`Plan::positions`] |
+//! | to say which pages new keys and values go to | [`KvSlots::new`], [`KvSlots::slots`], on a TPU [`KvSlots::chunk_table`] |
+//! | to know which compiled program a plan fits | [`Plan::bucket`] |
 
 mod bucket;
 mod draft;

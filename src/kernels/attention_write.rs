@@ -18,10 +18,10 @@ pub(super) fn attention_write(
     kv_write: &Function,
 ) -> Result<Function, KernelError> {
     let [q, kv, _, pages, meta, first_page] = attention.inputs() else {
-        return Err(KernelError::Operands { function: attention.name().to_owned(), expected: 6 });
+        return Err(operands(attention, 6));
     };
     let [_, _, _, slots, _] = kv_write.inputs() else {
-        return Err(KernelError::Operands { function: kv_write.name().to_owned(), expected: 5 });
+        return Err(operands(kv_write, 5));
     };
     let context = AttentionWriteContext {
         name,
@@ -38,6 +38,10 @@ pub(super) fn attention_write(
     let inputs = [q, kv, kv, pages, meta, slots, first_page].map(Clone::clone).to_vec();
     let outputs = vec![q.clone(), pages.clone()];
     Function::new("attention_write", name, render::attention_write(&context), inputs, outputs, Some((3, 1)))
+}
+
+fn operands(function: &Function, found: usize) -> KernelError {
+    KernelError::Operands { function: function.name().to_owned(), found, expected: function.inputs().len() }
 }
 
 /// Positions of a bucket's rows out of the planner's words: `(meta) -> [tokens]` i32, 0 on rows of padding.

@@ -50,13 +50,23 @@ pub enum KernelError {
         /// The kernel.
         kernel: &'static str,
     },
-    /// A function has another number of operands.
-    #[error("@{function} has not {expected} operands")]
+    /// A call gives a function another number of operands than it takes.
+    #[error("@{function} takes {expected} operands; {found} are given")]
     Operands {
         /// The function.
         function: String,
-        /// Operands that were expected.
+        /// Operands given.
+        found: usize,
+        /// Operands that it takes.
         expected: usize,
+    },
+    /// A name is no MLIR value.
+    #[error(
+        "value is {name:?}; it must be % and letters, digits and underscores, as an operand with a #number behind it if need be"
+    )]
+    Value {
+        /// The name.
+        name: String,
     },
     /// A batch that a kernel is declared for was refused.
     #[error(transparent)]

@@ -1,7 +1,19 @@
 //! Kernel text: templates under `kernels/`, rendered for a spec and a bucket, verified, wrapped as functions.
+//!
+//! | I want … | |
+//! | --- | --- |
+//! | a kernel for a spec and a plan | [`Kernel::attention`], [`Kernel::attention_write`], [`Kernel::kv_write`], [`Kernel::label_logprobs`], [`Kernel::label_softmax`] |
+//! | its function for a target, to put into a program | [`stablehlo_function`], [`Function::text`], [`Function::call`] |
+//! | a module of it alone | [`Function::module`] |
+//! | the positions of a plan's rows on the device | [`positions`] |
+//! | to check a module of mine that has such functions in it | [`verify()`] |
+//! | block sizes | [`Target::tiling`], [`tuned_tiling`] for a kind of TPU and a [`WorkloadClass`] |
+//! | its Mosaic text, for the emulator | [`Kernel::mosaic_text`] |
+//! | what the manifests declare | [`variants`](fn@variants) |
 
 mod attention_write;
 mod blocks;
+mod call;
 mod class;
 mod error;
 mod function;
@@ -37,4 +49,4 @@ pub use registry::variants;
 pub use target::Target;
 pub use tuned::{TunedTiling, attention_vmem, tuned_tiling};
 pub use variant::{Variant, VariantShape, Workload};
-pub use verify::VerifyError;
+pub use verify::{VerifyError, verify};

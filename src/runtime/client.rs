@@ -243,11 +243,11 @@ impl Client {
             options,
             ahead,
             |bytes| Executable::new(RawExecutable::deserialize(raw, bytes)?, mlir),
-            || Executable::new(RawExecutable::compile(raw, mlir, &encoded)?, mlir),
+            || Executable::new(RawExecutable::compile(raw, mlir, &encoded).map_err(|e| e.about(mlir))?, mlir),
         )
     }
 
-    /// Loads what [`Executable::serialize`] or [`Topology::compile_aot`](super::Topology::compile_aot) returned. `mlir`
+    /// Loads the bytes that [`Executable::serialize`] or [`Topology::compile_aot`](super::Topology::compile_aot) returned. `mlir`
     /// is the program's text, against which arguments are checked.
     ///
     /// The bytes are machine code that this process will run: they must come from a trusted place and from the same

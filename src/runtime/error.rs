@@ -225,6 +225,16 @@ fn list(extensions: &[Extension]) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
+impl RuntimeError {
+    /// The same about a program whose text was compiled, see [`PluginError::line`].
+    pub(crate) fn about(self, program: &str) -> Self {
+        match self {
+            RuntimeError::Plugin(error) => error.about(program).into(),
+            other => other,
+        }
+    }
+}
+
 /// What was tried to find a plugin. Displays as one line a candidate.
 #[derive(Clone, Debug)]
 pub struct DiscoveryReport {

@@ -20,6 +20,15 @@
 //! # Ok::<(), tpu_rpa::runtime::RuntimeError>(())
 //! ```
 //!
+//! | I want … | |
+//! | --- | --- |
+//! | to find a plugin | [`Plugin::discover`], [`DiscoveryOptions`] |
+//! | one of the library's kernels, in the form for my device | [`Client::kernel`], with block sizes from [`Client::tiling`] |
+//! | a program of mine | [`Client::compile`], [`Executable::run`], [`Executable::launch`] with donated arguments ([`Arg`]) |
+//! | compiled programs kept on disk | [`ClientOptions::disk_cache`], [`Client::cache_stats`] |
+//! | to compile for devices that are not here | [`Plugin::topology`], [`Topology::compile_aot`] |
+//! | to know what memory a program needs | [`Executable::memory_stats`] |
+//!
 //! Plugins of C API versions from 0.54 on are supported. All unsafe code is in the `ffi` folder of this module.
 
 #[allow(unsafe_code)]
@@ -65,4 +74,4 @@ pub use precompiled::Precompiled;
 pub use profiler::Profiler;
 pub use signature::{Parameter, Signature};
 pub use source::Source;
-pub use topology::Topology;
+pub use topology::{AotExecutable, Topology};

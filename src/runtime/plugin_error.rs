@@ -2,11 +2,24 @@ use std::fmt;
 
 /// A failed call into a plugin: which call, the code, and the plugin's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{call} failed ({code}): {message}")]
+#[error("{call} failed ({code}): {message}{}", LineOf(.line))]
 pub struct PluginError {
     call: &'static str,
     code: ErrorCode,
     message: String,
+    line: Option<(usize, String)>,
+}
+
+/// Shows the line of a program behind a compiler's words.
+struct LineOf<'a>(&'a Option<(usize, String)>);
+
+impl fmt::Display for LineOf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => Ok(()),
+            Some((number, text)) => write!(f, "\nline {number}: {text}"),
+        }
+    }
 }
 
 impl PluginError {
@@ -20,7 +33,26 @@ impl PluginError {
             message.truncate(end);
             message.push_str(&format!(" ... ({more} more bytes)"));
         }
-        Self { call, code, message }
+        Self { call, code, message, line: None }
+    }
+
+    /// The same about a program whose text was compiled: where the words name a place in it, as `-:3:26`, with that line.
+    pub(crate) fn about(mut self, program: &str) -> Self {
+        let place = self.message.strip_prefix("-:").and_then(|rest| rest.split_once(':'));
+        let number = place.and_then(|(line, _)| line.parse::<usize>().ok()).filter(|&line| line > 0);
+        self.line = number.and_then(|number| {
+            let text = program.lines().nth(number - 1)?.trim();
+            Some((number, text.chars().take(Self::MAX_LINE).collect()))
+        });
+        self
+    }
+
+    /// Longest line of a program that is shown, in characters: a Mosaic kernel is one.
+    const MAX_LINE: usize = 160;
+
+    /// Where a compiler named a place in a program's text: that line's number from 1, and its first 160 characters.
+    pub fn line(&self) -> Option<(usize, &str)> {
+        self.line.as_ref().map(|(number, text)| (*number, text.as_str()))
     }
 
     /// The table entry that failed, such as `PJRT_Client_Compile`.

@@ -3,9 +3,20 @@ use std::fmt;
 use super::compile_options::CompileOptions;
 use super::error::RuntimeError;
 use super::ffi::compat::RawTopology;
+use super::ffi::executable::MemoryStats;
 use super::platform::target_of;
 use super::plugin::Plugin;
 use crate::kernels::Target;
+
+/// What [`Topology::compile_aot`] makes of a program.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AotExecutable {
+    /// The serialized executable.
+    pub bytes: Vec<u8>,
+    /// Memory that it needs, in bytes for each device. `None` where the plugin cannot tell.
+    pub memory: Option<MemoryStats>,
+}
 
 /// Devices to compile for that need not be there.
 pub struct Topology {
@@ -56,14 +67,15 @@ impl Topology {
         }
     }
 
-    /// Compiles a program ahead of time and returns the serialized executable, for
-    /// [`Client::load`](super::Client::load) of the same plugin version on the devices themselves.
+    /// Compiles a program ahead of time, for [`Client::load`](super::Client::load) of the same plugin version on the devices
+    /// themselves, and tells what memory it will need there.
     ///
     /// # Errors
     /// The compiler's words.
-    pub fn compile_aot(&self, mlir: &str, options: &CompileOptions) -> Result<Vec<u8>, RuntimeError> {
+    pub fn compile_aot(&self, mlir: &str, options: &CompileOptions) -> Result<AotExecutable, RuntimeError> {
         let _span = tracing::info_span!("compile_aot", topology = self.name, bytes = mlir.len()).entered();
-        self.raw.compile(mlir, options.to_pjrt()?)
+        let (bytes, memory) = self.raw.compile(mlir, options.to_pjrt()?).map_err(|e| e.about(mlir))?;
+        Ok(AotExecutable { bytes, memory })
     }
 }
 

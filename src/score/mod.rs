@@ -1,5 +1,12 @@
 //! Label scoring: one query, many items, how likely is each label token right after query + item.
 //!
+//! | I want … | |
+//! | --- | --- |
+//! | to score with my engine | [`ForwardPass`], [`Scorer::new`], [`Scorer::score`] |
+//! | many requests at once | [`Scorer::submit`], [`Scorer::run_pass`], [`Scorer::cancel`] |
+//! | queries that stay in KV pages | [`Scorer::set_prefix_reuse`] |
+//! | smaller or larger passes | [`Scorer::set_token_budget`], [`Limits`] |
+//!
 //! [`Scorer`] turns a [`ScoreRequest`] on token ids into as few forward passes as its token budget allows and
 //! asks an engine, anything that implements [`ForwardPass`], to run them:
 //!

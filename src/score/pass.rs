@@ -5,6 +5,13 @@ use super::{Limits, ScoreError, ScoreRequest};
 use crate::batch::{Group, KvSlots, Plan, Planner};
 
 /// An engine: runs the model over the tokens of one pass.
+///
+/// # What a failed pass leaves behind
+/// A pass that returns an error may have written some of its keys and values, or none; pages that were donated to its
+/// program are gone. So after an error the [`Scorer`](super::Scorer) takes every page for lost: it forgets all prefixes that
+/// it could have reused, fails the requests of the pass, and those of which an earlier pass has left a part in pages, with
+/// [`ScoreError::Engine`], and goes on with the others. The engine's part is to be able to run the next pass: where its pages
+/// were donated, it makes new ones, of any content, for no later pass reads a slot that none after the failure has written.
 pub trait ForwardPass {
     /// What can go wrong in it.
     type Error: std::error::Error + Send + Sync + 'static;
@@ -15,6 +22,9 @@ pub trait ForwardPass {
     /// Computes the pass and returns `[rows, labels]` log-probs, row-major, of all of [`Pass::rows`] and
     /// [`Pass::labels`], padding included. Keys and values of this pass's tokens go to [`Pass::kv_slots`] and
     /// must be there for the passes that follow.
+    ///
+    /// # Errors
+    /// Whatever keeps it from that; the trait's documentation says what then becomes of requests and pages.
     fn run(&mut self, pass: &Pass) -> Result<Vec<f32>, Self::Error>;
 }
 

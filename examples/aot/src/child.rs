@@ -124,7 +124,7 @@ fn compile(variant: &str, topology: &str, file: &Path) -> Result<Timed> {
         .context("no such variant")?;
     let topology = plugin()?.topology(topology)?;
     let start = Instant::now();
-    let bytes = topology.compile_aot(&source.function.module(), &CompileOptions::new())?;
+    let bytes = topology.compile_aot(&source.function.module(), &CompileOptions::new())?.bytes;
     let seconds = start.elapsed().as_secs_f64();
     std::fs::write(file, bytes).with_context(|| file.display().to_string())?;
     Ok(Timed { seconds })

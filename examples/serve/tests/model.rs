@@ -156,7 +156,7 @@ async fn a_repeated_query_is_faster_and_gives_the_same_bits() {
 
 /// The first command of a block of the README's, and the JSON of the block behind it.
 fn documented() -> (Value, Value) {
-    let readme = include_str!("../../../README.md");
+    let readme = include_str!("../README.md");
     let (_, rest) = readme.split_once("/v1/score -d '").expect("a curl command");
     let (body, rest) = rest.split_once("'\n").expect("its end");
     let (_, rest) = rest.split_once("```json\n").expect("the response");

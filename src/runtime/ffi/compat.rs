@@ -13,6 +13,7 @@ use std::ptr::{copy_nonoverlapping, null_mut};
 use pjrt_sys::*;
 
 use super::abi::{Call, Padded, Table};
+use super::executable::MemoryStats;
 use crate::runtime::error::RuntimeError;
 use crate::runtime::plugin_error::{ErrorCode, PluginError};
 
@@ -140,6 +141,8 @@ fn api(table: &'static Table) -> pjrt::Api {
     patched.PJRT_Compile = real.PJRT_Compile.and(Some(fallible));
     patched.PJRT_Executable_Destroy = Some(infallible);
     patched.PJRT_Executable_Serialize = Some(serialize);
+    patched.PJRT_Executable_GetCompiledMemoryStats =
+        real.PJRT_Executable_GetCompiledMemoryStats.and(Some(infallible));
     // `wrap` copies the table.
     pjrt::Api::wrap(&patched)
 }
@@ -189,14 +192,37 @@ impl RawTopology {
         })
     }
 
-    /// Compiles MLIR text and returns the serialized executable.
-    pub(crate) fn compile(&self, mlir: &str, options: pjrt::CompileOptions) -> Result<Vec<u8>, RuntimeError> {
+    /// Compiles MLIR text and returns the serialized executable, and its memory where the plugin can tell.
+    pub(crate) fn compile(
+        &self,
+        mlir: &str,
+        options: pjrt::CompileOptions,
+    ) -> Result<(Vec<u8>, Option<MemoryStats>), RuntimeError> {
         let program = pjrt::Program::new(pjrt::ProgramFormat::MLIR, mlir);
-        with_plugin(self.table, || {
+        let (executable, bytes) = with_plugin(self.table, || {
             let executable = self.api.compile(&program, &self.inner, options, None)?;
-            Ok(executable.serialize().bytes().to_vec())
+            let bytes = executable.serialize().bytes().to_vec();
+            Ok((executable, bytes))
         })?
-        .map_err(|error| error_of("PJRT_Compile", error))
+        .map_err(|error| error_of("PJRT_Compile", error))?;
+        let memory = self.memory_stats(&executable);
+        with_plugin(self.table, || drop(executable))?;
+        Ok((bytes, memory))
+    }
+
+    fn memory_stats(&self, executable: &pjrt::Executable) -> Option<MemoryStats> {
+        self.table.api.PJRT_Executable_GetCompiledMemoryStats?;
+        let stats = with_plugin(self.table, || executable.compiled_memory_stats());
+        let stats = stats.inspect_err(|error| tracing::debug!(%error, "no memory statistics")).ok()?;
+        let bytes = |value: i64| u64::try_from(value).unwrap_or(0);
+        Some(MemoryStats {
+            generated_code: bytes(stats.generated_code_size_in_bytes),
+            argument: bytes(stats.argument_size_in_bytes),
+            output: bytes(stats.output_size_in_bytes),
+            alias: bytes(stats.alias_size_in_bytes),
+            temp: bytes(stats.temp_size_in_bytes),
+            peak: None,
+        })
     }
 }
 

@@ -1,31 +1,16 @@
-//! A structural check of rendered StableHLO text. Shared by the library and by build.rs.
-//!
-//! It knows our authoring style (one operation a line, regions opened at line ends) and proves, without a
-//! compiler: regions balance; every value is defined once, before its use, in a region that encloses the use;
-//! the types an operation states are those its operands were defined with; `return` matches the function's
-//! results; a called function exists with that signature. Semantics of single operations are the compiler's.
+//! Values and regions, line by line.
 
 use std::collections::HashMap;
 
-/// What is wrong, and on which line (1-based) of the rendered text.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {problem}: {text}")]
-pub struct VerifyError {
-    /// Line of the rendered text, counted from 1.
-    pub line: usize,
-    /// What is wrong.
-    pub problem: String,
-    /// The line itself.
-    pub text: String,
-}
+use super::header::{Signatures, header};
+use super::syntax::{matching, split_top, top_level_colon, uses};
 
 type Scope<'a> = HashMap<&'a str, Vec<&'a str>>;
 
-/// Parameter and result types of every function, by name.
-type Signatures<'a> = HashMap<&'a str, Signature<'a>>;
-type Signature<'a> = (Vec<&'a str>, Vec<&'a str>);
-
-struct Verifier<'a> {
+/// What is open at a line.
+#[derive(Default)]
+pub(super) struct Verifier<'a> {
+    modules: usize,
     scopes: Vec<Scope<'a>>,
     results: Vec<&'a str>,
     /// Region-carrying operations still open: result name, and types where the header states them.
@@ -39,49 +24,21 @@ enum Pending<'a> {
     Generic { name: &'a str, operands: Vec<&'a str> },
 }
 
-/// Checks the functions of `text`; `text` may be a whole module.
-pub fn verify(text: &str) -> Result<(), VerifyError> {
-    let signatures = signatures(text);
-    let mut v = Verifier { scopes: Vec::new(), results: Vec::new(), pending: Vec::new() };
-    for (number, raw) in text.lines().enumerate() {
-        let line = raw.trim();
-        v.line(line, &signatures).map_err(|problem| VerifyError {
-            line: number + 1,
-            problem,
-            text: line.chars().take(160).collect(),
-        })?;
-    }
-    if v.pending.is_empty() {
-        Ok(())
-    } else {
-        let line = text.lines().count();
-        Err(VerifyError {
-            line,
-            problem: format!("{} regions are not closed", v.pending.len()),
-            text: String::new(),
-        })
-    }
-}
-
-fn signatures(text: &str) -> Signatures<'_> {
-    text.lines().map(str::trim).filter(|l| l.starts_with("func.func")).filter_map(header).collect()
-}
-
-fn header(line: &str) -> Option<(&str, Signature<'_>)> {
-    let (_, rest) = line.split_once('@')?;
-    let (name, rest) = rest.split_once('(')?;
-    let close = matching(rest, ')')?;
-    let parameters = split_top(&rest[..close]).into_iter().filter_map(|p| Some(p.split_once(':')?.1.trim()));
-    let results = rest[close + 1..].trim().strip_prefix("->").map_or(Vec::new(), |r| {
-        let r = r.trim().trim_end_matches('{').trim();
-        split_top(r.strip_prefix('(').and_then(|r| r.strip_suffix(')')).unwrap_or(r))
-    });
-    Some((name, (parameters.map(|p| p.split('{').next().unwrap_or(p).trim()).collect(), results)))
-}
-
 impl<'a> Verifier<'a> {
-    fn line(&mut self, line: &'a str, signatures: &Signatures<'a>) -> Result<(), String> {
-        if line.is_empty() || line.starts_with("//") || line.starts_with("module") {
+    /// What is open: a module, a function, operations with regions.
+    pub(super) fn depth(&self) -> usize {
+        self.modules + self.pending.len()
+    }
+
+    pub(super) fn line(&mut self, line: &'a str, signatures: &Signatures<'a>) -> Result<(), String> {
+        if line.is_empty() || line.starts_with("//") {
+            return Ok(());
+        }
+        if line.starts_with("module") {
+            if self.depth() > 0 || !line.ends_with('{') {
+                return Err("a module that is inside of another, or opened at no line's end".into());
+            }
+            self.modules = 1;
             return Ok(());
         }
         if line.contains("{{") || line.contains("{%") {
@@ -240,8 +197,11 @@ impl<'a> Verifier<'a> {
                 self.define(name, arguments.into_iter().map(|a| a.1).collect())
             }
             Some(Pending::Generic { .. }) => Err("the region is closed by '})'".into()),
-            // The closing brace of a module.
-            None => Ok(()),
+            None if self.modules > 0 => {
+                self.modules = 0;
+                Ok(())
+            }
+            None => Err("a brace that closes nothing".into()),
         }
     }
 
@@ -302,146 +262,5 @@ impl<'a> Verifier<'a> {
             }
         }
         Ok(())
-    }
-}
-
-/// Index of the bracket that closes one already open.
-fn matching(text: &str, close: char) -> Option<usize> {
-    let mut depth = 0;
-    for (i, c) in text.char_indices() {
-        match c {
-            '(' | '<' | '[' | '{' => depth += 1,
-            // `->` is an arrow, not a bracket.
-            '>' if text[..i].ends_with('-') => {}
-            ')' | '>' | ']' | '}' if depth > 0 => depth -= 1,
-            c if c == close => return Some(i),
-            _ => {}
-        }
-    }
-    None
-}
-
-/// Splits at commas outside brackets.
-fn split_top(text: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let (mut depth, mut from) = (0, 0);
-    for (i, c) in text.char_indices() {
-        match c {
-            '(' | '<' | '[' | '{' => depth += 1,
-            ')' | '>' | ']' | '}' => depth -= 1,
-            ',' if depth == 0 => {
-                parts.push(text[from..i].trim());
-                from = i + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(text[from..].trim());
-    parts.retain(|p| !p.is_empty());
-    parts
-}
-
-/// The colon before an operation's type: the last one outside brackets.
-fn top_level_colon(op: &str) -> Option<usize> {
-    let mut depth = 0;
-    let mut at = None;
-    for (i, c) in op.char_indices() {
-        match c {
-            '(' | '<' | '[' | '{' => depth += 1,
-            '>' if op[..i].ends_with('-') => {}
-            ')' | '>' | ']' | '}' => depth -= 1,
-            ':' if depth == 0 => at = Some(i),
-            _ => {}
-        }
-    }
-    at
-}
-
-/// Values that a text refers to, in order, with their `#n`.
-fn uses(text: &str) -> Vec<&str> {
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '#';
-    text.match_indices('%')
-        .map(|(i, _)| {
-            let end = text[i + 1..].find(|c| !is_name(c)).map_or(text.len(), |e| i + 1 + e);
-            &text[i..end]
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = "\
-func.func private @f(%a: tensor<4xf32>, %n: tensor<i32>) -> tensor<4xf32> {
-  %c0 = stablehlo.constant dense<0> : tensor<i32>
-  %w:2 = stablehlo.while(%i = %c0, %x = %a) : tensor<i32>, tensor<4xf32>
-  cond {
-    %c = stablehlo.compare LT, %i, %n : (tensor<i32>, tensor<i32>) -> tensor<i1>
-    stablehlo.return %c : tensor<i1>
-  } do {
-    %y = stablehlo.add %x, %a : tensor<4xf32>
-    %z = \"stablehlo.if\"(%first) ({
-      stablehlo.return %y : tensor<4xf32>
-    }, {
-      stablehlo.return %x : tensor<4xf32>
-    }) : (tensor<i1>) -> tensor<4xf32>
-    stablehlo.return %i, %z : tensor<i32>, tensor<4xf32>
-  }
-  return %w#1 : tensor<4xf32>
-}";
-
-    fn good() -> String {
-        GOOD.replace(
-            "    %y =",
-            "    %first = stablehlo.compare EQ, %i, %c0 : (tensor<i32>, tensor<i32>) -> tensor<i1>\n    \
-             %b:2 = stablehlo.optimization_barrier %x, %n : tensor<4xf32>, tensor<i32>\n    %y =",
-        )
-    }
-
-    #[test]
-    fn accepts_a_good_function() {
-        verify(&good()).unwrap();
-    }
-
-    #[test]
-    fn names_what_is_wrong() {
-        let faults = [
-            ("%y = stablehlo.add %x", "%y = stablehlo.add %q", "%q is not defined"),
-            ("%y = stablehlo.add %x, %a", "%x = stablehlo.add %x, %a", "%x is defined twice"),
-            (
-                "add %x, %a : tensor<4xf32>",
-                "add %x, %a : tensor<5xf32>",
-                "%x is tensor<4xf32>, the operation says tensor<5xf32>",
-            ),
-            ("return %w#1 : tensor<4xf32>", "return %w#0 : tensor<i32>", "the function says"),
-            ("return %w#1 :", "return %w#2 :", "%w has 2 results"),
-            ("return %w#1 :", "return %y :", "%y is not defined"),
-            ("%w:2", "%w:3", "names 3 results"),
-            ("return %w#1 : tensor<4xf32>\n}", "return %w#1 : tensor<4xf32>", "not closed"),
-            ("compare LT, %i, %n", "compare LT, %i", "1 operands, 2 types"),
-            ("stablehlo.add %x", "stablehlo.add {{ x }}", "template syntax"),
-            ("barrier %x, %n", "barrier %n, %x", "%n is tensor<i32>, the operation says tensor<4xf32>"),
-            ("%b:2 = ", "%b:3 = ", "names 3 results, the operation has 2"),
-        ];
-        for (from, to, expected) in faults {
-            let text = good().replacen(from, to, 1);
-            assert_ne!(text, good(), "{from} not found");
-            let problem = verify(&text).unwrap_err().to_string();
-            assert!(problem.contains(expected), "{problem} lacks {expected}");
-        }
-    }
-
-    #[test]
-    fn checks_calls() {
-        let call = |callee: &str, ty: &str| {
-            format!(
-                "{}\nfunc.func public @main(%a: tensor<4xf32>, %n: tensor<i32>) -> tensor<4xf32> {{\n  %r = func.call @{callee}(%a, %n) : (tensor<4xf32>, tensor<i32>) -> {ty}\n  return %r : {ty}\n}}",
-                good()
-            )
-        };
-        verify(&call("f", "tensor<4xf32>")).unwrap();
-        assert!(verify(&call("g", "tensor<4xf32>")).unwrap_err().to_string().contains("@g is not defined"));
-        assert!(verify(&call("f", "tensor<3xf32>")).unwrap_err().to_string().contains("has signature"));
     }
 }
