@@ -134,7 +134,7 @@ impl Attention {
 
     /// Pages of the pool: those asked for, or as many as prefixes take.
     pub fn pool_pages(&self) -> usize {
-        self.pool_pages.unwrap_or_else(|| self.needed_pages().max(1))
+        self.pool_pages.unwrap_or_else(|| self.used_pages().max(1))
     }
 
     /// New tokens of the batch.
@@ -158,7 +158,8 @@ impl Attention {
         prefix.div_ceil(self.page_size)
     }
 
-    fn needed_pages(&self) -> usize {
+    /// Pages that prefixes take.
+    pub fn used_pages(&self) -> usize {
         let named = self.named_prefixes().into_values().map(|prefix| (1, prefix));
         let own = self.groups.iter().filter(|g| g.pages.is_none()).map(|g| (g.repeat, g.prefix));
         own.chain(named).fold(0, |sum: usize, (times, prefix)| {
@@ -195,7 +196,7 @@ impl Attention {
                 return Err(Problem::value(at("prefix"), value, bound));
             }
         }
-        let (needed, pool) = (self.needed_pages().max(1), self.pool_pages());
+        let (needed, pool) = (self.used_pages().max(1), self.pool_pages());
         let slots = i32::MAX as usize / self.page_size;
         if pool < needed || pool > slots {
             let bound = format!("from {needed} that prefixes take to {slots}");

@@ -12,7 +12,7 @@ pub use batch::Batch;
 pub use error::{Problem, WorkloadError};
 pub use labels::Labels;
 pub use segments::Segments;
-pub use source::{NAMES, Source};
+pub use source::{NAMES, Source, VARIABLE};
 pub use tpu_rpa::spec::DType;
 
 /// What a document describes.

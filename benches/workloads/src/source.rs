@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io::Read as _;
 use std::path::Path;
-use std::str::FromStr;
 
 use crate::{Problem, Workload, WorkloadError};
 
@@ -16,6 +15,9 @@ macro_rules! files {
 }
 
 files!["W1", "W1c", "W2", "W2g", "W3", "W4", "W5", "L1", "cached-100", "cached-100-9x64"];
+
+/// What names the workloads of benches.
+pub const VARIABLE: &str = "TPU_RPA_WORKLOAD";
 
 /// Longest document that is read.
 const MAX_BYTES: u64 = 16 << 20;
@@ -45,13 +47,16 @@ impl Source {
             Err(problem) => Err(WorkloadError { file: what.to_owned(), problem }),
         }
     }
-}
 
-impl FromStr for Source {
-    type Err = WorkloadError;
-
-    fn from_str(what: &str) -> Result<Self, WorkloadError> {
-        Source::open(what)
+    /// Those that `TPU_RPA_WORKLOAD` lists, with commas between them; without it, those of the default names.
+    ///
+    /// # Errors
+    /// As for [`Source::open`].
+    pub fn from_env(default: &[&str]) -> Result<Vec<Self>, WorkloadError> {
+        match std::env::var(VARIABLE) {
+            Ok(list) => list.split(',').map(Source::open).collect(),
+            Err(_) => default.iter().map(|name| Source::open(name)).collect(),
+        }
     }
 }
 

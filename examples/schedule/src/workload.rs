@@ -151,3 +151,77 @@ pub(crate) fn sequences(workload: &Attention) -> (Vec<Sequence>, usize) {
     }
     (all, pool)
 }
+
+#[cfg(test)]
+mod tests {
+    use tpu_rpa::mask::{self, Key, Query};
+
+    use super::*;
+
+    fn attention(more: &str, groups: &str) -> Attention {
+        let text = format!(
+            "{{\"q_heads\": 4, \"kv_heads\": 2, \"head_dim\": 64, \"dtype\": \"f32\", \"page_size\": 16{more}, \
+             \"groups\": [{groups}]}}"
+        );
+        let Ok(Workload::Attention(attention)) = Workload::parse(&text) else { panic!("{text}") };
+        attention
+    }
+
+    /// Pairs of a group by the library's mask, one by one.
+    fn counted(group: &GroupShape, window: Option<u32>) -> usize {
+        let lead = group.lead > 0;
+        let lens: Vec<usize> = group.lengths().collect();
+        let tokens: Vec<Query> = (0..lens.len())
+            .flat_map(|segment| (0..lens[segment]).map(move |offset| Query { segment, offset }))
+            .collect();
+        let at = |q| mask::position(group.prefix, group.lead, q, lead) as i64;
+        let of = |&query: &Query| {
+            let near = |key| mask::in_window(at(query), key, window);
+            let cached = (0..group.prefix).filter(|&key| near(key as i64)).count();
+            let sees = |k: &&Query| {
+                mask::visible(query, Key::New { segment: k.segment, offset: k.offset }, lead) && near(at(**k))
+            };
+            cached + tokens.iter().filter(sees).count()
+        };
+        tokens.iter().map(of).sum()
+    }
+
+    #[test]
+    fn visible_pairs_are_those_of_the_mask() {
+        let groups = "{\"prefix\": 30, \"segments\": [5, 1, 40]}, {\"lead\": 20, \"segments\": [3, 3]}, \
+                      {\"prefix\": 7, \"lead\": 9, \"segments\": [12]}, {\"segments\": [33]}";
+        for window in [None, Some(1), Some(4), Some(10), Some(31), Some(1000)] {
+            for group in attention("", groups).groups {
+                let bound = window.map_or(usize::MAX, |window| window as usize);
+                assert_eq!(visible(&group, bound), counted(&group, window), "{group:?} {window:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn pages_are_read_once_and_elements_have_the_size_of_their_type() {
+        let apart = attention("", "{\"repeat\": 3, \"prefix\": 40, \"segments\": [2]}");
+        let shared = attention("", "{\"repeat\": 3, \"prefix\": 40, \"pages\": \"a\", \"segments\": [2]}");
+        let work = |workload: &Attention| attention_work(workload, DeviceKind::V6e);
+        let bytes = |past: usize| (4 * 64 * (6 * 12 + past * 4)) as f64;
+        assert_eq!((work(&apart).bytes, work(&apart).copies), (bytes(120), 9.0));
+        assert_eq!((work(&shared).bytes, work(&shared).copies), (bytes(40), 3.0));
+        let half = Attention { dtype: tpu_rpa::spec::DType::Bf16, ..shared.clone() };
+        assert_eq!(work(&half).bytes, bytes(40) / 2.0);
+        // The last 9 of 40 cached tokens lie in two pages.
+        let near = Attention { sliding_window: Some(10), ..shared };
+        assert_eq!((work(&near).bytes, work(&near).copies), (bytes(9), 2.0));
+    }
+
+    #[test]
+    fn sequences_share_full_pages_of_a_prefix() {
+        let groups = "{\"prefix\": 40, \"segments\": [2, 2]}, {\"repeat\": 2, \"prefix\": 16, \"pages\": \"a\", \
+                      \"lead\": 4, \"segments\": [1, 1]}";
+        let (all, pool) = sequences(&attention("", groups));
+        let found: Vec<_> = all.iter().map(|s| (s.new, s.length, s.pages.as_slice())).collect();
+        let expected: [(_, _, &[usize]); 4] =
+            [(2, 42, &[0, 1, 2]), (2, 42, &[0, 1, 3]), (6, 22, &[4, 5]), (6, 22, &[4, 6])];
+        assert_eq!(found, expected);
+        assert_eq!(pool, 7);
+    }
+}
