@@ -103,7 +103,7 @@ fn plan(workload: &Attention) -> Result<(), TestCaseError> {
 
 #[test]
 fn documents_come_back_as_they_were_and_can_be_planned() {
-    property(cases(200), 200, workload, |workload| {
+    property(cases(1000), 200, workload, |workload| {
         let text = serde_json::to_string(&workload).expect("JSON");
         let read = Workload::parse(&text).map_err(|e| TestCaseError::fail(format!("{text}: {e}")))?;
         prop_assert_eq!(&read, &workload);
@@ -208,7 +208,7 @@ fn stands(text: &str) -> Result<(), TestCaseError> {
 fn hostile_documents_are_refused_in_one_line() {
     let spoilt =
         || (workload(), prop::collection::vec((any::<usize>(), any::<usize>(), 0..HOSTILE.len()), 1..4));
-    property(cases(400), 200, spoilt, |(workload, changes)| {
+    property(cases(4000), 200, spoilt, |(workload, changes)| {
         let text = serde_json::to_string(&workload).expect("JSON");
         let change = |text: String, (at, how, with): (usize, usize, usize)| {
             let document = text.starts_with('{') && text.len() > 2;
@@ -221,7 +221,7 @@ fn hostile_documents_are_refused_in_one_line() {
 #[test]
 fn bytes_that_are_no_document_are_refused_in_one_line() {
     let cut = || (workload(), any::<prop::sample::Index>(), any::<char>(), any::<bool>());
-    property(cases(400), 200, cut, |(workload, at, with, keep)| {
+    property(cases(4000), 200, cut, |(workload, at, with, keep)| {
         let text = serde_json::to_string(&workload).expect("JSON");
         let at = at.index(text.len());
         let at = (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
