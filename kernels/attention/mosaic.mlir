@@ -33,7 +33,7 @@ short segments come in slot tiles of {own_tile}, all others in tiles of {kv_tile
 blocks no tile is full, for a mask costs next to nothing there, and any tile of at most {own_tile} keys is computed like a
 slot tile. (A form for whole tiles without mask was measured: 899 slots instead of 914 at 256 keys, eight heads, v6e.)
 
-Masks. A mask is a bias of 0 or -1e30, made once a tile and added to the scores of every head, in the matrix product where
+Masks. A mask is a bias of 0 or -inf, made once a tile and added to the scores of every head, in the matrix product where
 nothing stands between. A full tile may be short: its missing keys are copies of its first ones, which leave the maximum as
 it is, and their scores are hidden before probabilities are taken.
 
@@ -49,13 +49,15 @@ both side by side on 256 lanes in the time of one. Scores are scaled then.
 Invariants.
 - Every copy that was started is awaited before the body that reads it, and none is in flight at the end.
 - A buffer is filled again only after the step that takes its values.
-- A masked score is at most -1e30 plus a score while running maxima start at -1e20: its probability is exactly 0, also in rows
-  that have seen nothing yet. A row that never sees a key has l = 0 and gives 0.
+- A masked score is -inf while running maxima start at the least finite number: its probability is exactly 0, also in rows
+  that have seen nothing yet, and the maximum of any finite score is right. Padding rows give 0. Any other row sees itself: where
+  all its scores are -inf it gives NaN, 0 / 0.
 - Behind a tile's key count a copy leaves anything, NaN included: keys and values there are replaced in the buffer.
-- A NaN or infinity in a live key or value reaches every row that computes its tile, hidden or not: 0 times it is NaN, and so
-  is a bias added to it. Keys whose scores are finite and below 1e29 reach only rows that see them.
+- NaN in a live query, key or value reaches every row that sees it. A NaN or infinity in a key or value also reaches rows that
+  compute its tile and do not see it: 0 times it is NaN, and so is -inf plus infinity. Finite ones reach only rows that see them.
 - A short full tile has at least {run_align} keys.
-- No page outside the pool is read, whatever the first page is: then page 0 is, and every row of a live query tile is NaN.
+- A plan of another identity, or of pages that do not lie in the pool from the first page on, has no tiles: nothing of it is
+  read but the header, and all rows are NaN.
 #}
 {%- set R = row_block * group %}
 {%- set blocks = q_tile // row_block %}
@@ -170,18 +172,6 @@ Invariants.
       %{{ out }} = arith.cmpi eq, %{{ p }}_kind, %{{ out }}_kind : i32
       {%- endif %}
 {%- endmacro %}
-{#- %{p}_in_pool: all pages of the batch, counted from %{p}_first_page, lie in the pool. Read anew where it is needed: scalars
-that live as long as the loop would be spilled in every step. #}
-{%- macro in_pool(p) %}
-    %{{ p }}_w_end = arith.constant {{ word_page_end }} : index
-    %{{ p }}_page_end = memref.load %head[%{{ p }}_w_end] : {{ head_t }}
-    %{{ p }}_first_page = memref.load %at[%i0] : {{ at_t }}
-    %{{ p }}_pool = arith.constant {{ pool_pages }} : i32
-    %{{ p }}_most = arith.subi %{{ p }}_pool, %{{ p }}_page_end : i32
-    %{{ p }}_not_below = arith.cmpi sge, %{{ p }}_first_page, %c0 : i32
-    %{{ p }}_not_above = arith.cmpi sle, %{{ p }}_first_page, %{{ p }}_most : i32
-    %{{ p }}_in_pool = arith.andi %{{ p }}_not_below, %{{ p }}_not_above : i1
-{%- endmacro %}
 {#- Starts or awaits the copies of table entry %{p}_at into buffer %{p}_slot. #}
 {%- macro copies(p, op) %}
       {{- slot_sem(p, p ~ "_slot") }}
@@ -198,10 +188,8 @@ that live as long as the loop would be spilled in every step. #}
         {%- endfor %}
         %{{ p }}_np = arith.shrsi %{{ p }}_ku, %{{ p }}_bits : i32
         {%- if op == "start" %}
-        {{- in_pool(p) }}
-        %{{ p }}_all_bits = arith.constant -1 : i32
-        %{{ p }}_keep = arith.select %{{ p }}_in_pool, %{{ p }}_all_bits, %c0 : i32
-        %{{ p }}_base = arith.andi %{{ p }}_first_page, %{{ p }}_keep : i32
+        // Read anew in every step: a scalar that lives as long as the loop would be spilled.
+        %{{ p }}_base = memref.load %at[%i0] : {{ at_t }}
         %{{ p }}_list = arith.addi %pages_at, %{{ p }}_start : i32
         {%- endif %}
         scf.for %{{ p }}_j = %c0 to %{{ p }}_np step %c1 : i32 {
@@ -209,8 +197,7 @@ that live as long as the loop would be spilled in every step. #}
           %{{ p }}_pa = arith.addi %{{ p }}_list, %{{ p }}_j : i32
           %{{ p }}_pi = arith.index_cast %{{ p }}_pa : i32 to index
           %{{ p }}_id = memref.load %tab[%{{ p }}_pi] : {{ tab_t }}
-          %{{ p }}_kept = arith.andi %{{ p }}_id, %{{ p }}_keep : i32
-          %{{ p }}_page = arith.addi %{{ p }}_kept, %{{ p }}_base : i32
+          %{{ p }}_page = arith.addi %{{ p }}_id, %{{ p }}_base : i32
           {%- else %}
           // A wait counts bytes: any page will do.
           %{{ p }}_page = arith.constant 0 : i32
@@ -304,7 +291,7 @@ by 0, keys by the tile's first ones, or 0 where there are no 16. -#}
         %c_left_v = vector.broadcast %c_left : i32 to vector<{{ gr }}xi32>
         %c_key = tpu.iota {dimensions = array<i32: 0>} : vector<{{ gr }}xi32>
         %c_keep = arith.cmpi slt, %c_key, %c_left_v : vector<{{ gr }}xi32>
-        %c_hidden = arith.constant dense<-1.000000e+30> : vector<{{ gr }}xf32>
+        %c_hidden = arith.constant dense<0xFF800000> : vector<{{ gr }}xf32>
         {%- for h in range(sets) %}
         %cs{{ h }}_3 = vector.load %scores[%h{{ h }}, %c_row_i, %i0] : {{ scores_t }}, vector<1x{{ gr }}xf32>
         %cs{{ h }} = vector.shape_cast %cs{{ h }}_3 : vector<1x{{ gr }}xf32> to vector<{{ gr }}xf32>
@@ -371,7 +358,7 @@ by 0, keys by the tile's first ones, or 0 where there are no 16. -#}
         %{{ u }}_lo = arith.select %{{ u }}_whole, %{{ u }}_whole_lo, %{{ u }}_own_lo : {{ row_b }}, {{ row_i }}
         {%- endif %}
 {%- endmacro %}
-{#- %bias of a tile of `keys` keys whose rows see [%{lo}, %{hi}): 0, or -1e30. #}
+{#- %bias of a tile of `keys` keys whose rows see [%{lo}, %{hi}): 0, or -inf. #}
 {%- macro bias(p, lo, hi, keys) %}
       {%- set kr = keys ~ "x" ~ W %}
       // lo <= key < hi is one comparison of key - lo with hi - lo without signs: both less 2^31, with signs.
@@ -392,7 +379,7 @@ by 0, keys by the tile's first ones, or 0 where there are no 16. -#}
       %{{ p }}_limb = vector.broadcast %{{ p }}_lim{{ wide }} : {{ row_w }} to vector<{{ kr }}xi32>
       %{{ p }}_far = arith.subi %{{ p }}_key, %{{ p }}_offb : vector<{{ kr }}xi32>
       %{{ p }}_sees = arith.cmpi slt, %{{ p }}_far, %{{ p }}_limb : vector<{{ kr }}xi32>
-      %{{ p }}_hidden = arith.constant dense<-1.000000e+30> : vector<{{ kr }}xf32>
+      %{{ p }}_hidden = arith.constant dense<0xFF800000> : vector<{{ kr }}xf32>
       %{{ p }}_seen = arith.constant dense<0.000000e+00> : vector<{{ kr }}xf32>
       %{{ p }}_bias = arith.select %{{ p }}_sees, %{{ p }}_seen, %{{ p }}_hidden : vector<{{ kr }}xi1>, vector<{{ kr }}xf32>
       tpu.vector_store %bias[%i0, %i0], %{{ p }}_bias {strides = array<i32>} : {{ bias_t }}, vector<{{ kr }}xf32>,
@@ -555,7 +542,7 @@ by 0, keys by the tile's first ones, or 0 where there are no 16. -#}
     {%- set at = "%" ~ p ~ "_block, " if many else "" %}
     %{{ p }}_acc0 = arith.constant dense<0.000000e+00> : vector<{{ one }}{{ kv_heads }}x{{ head_dim }}x{{ R }}xf32>
     tpu.vector_store %acc[{{ at }}%i0, %i0, %i0], %{{ p }}_acc0 {strides = array<i32>} : {{ acc_t }}, vector<{{ one }}{{ kv_heads }}x{{ head_dim }}x{{ R }}xf32>,
-    %{{ p }}_m0 = arith.constant dense<-1.000000e+20> : vector<{{ one }}{{ sets }}x8x{{ W }}xf32>
+    %{{ p }}_m0 = arith.constant dense<0xFF7FFFFF> : vector<{{ one }}{{ sets }}x8x{{ W }}xf32>
     tpu.vector_store %m[{{ at }}%i0, %i0, %i0], %{{ p }}_m0 {strides = array<i32>} : {{ stat_t }}, vector<{{ one }}{{ sets }}x8x{{ W }}xf32>,
     %{{ p }}_l0 = arith.constant dense<0.000000e+00> : vector<{{ one }}{{ sets }}x8x{{ W }}xf32>
     tpu.vector_store %l[{{ at }}%i0, %i0, %i0], %{{ p }}_l0 {strides = array<i32>} : {{ stat_t }}, vector<{{ one }}{{ sets }}x8x{{ W }}xf32>,
@@ -653,20 +640,13 @@ them, for the last one, what leaves the kernel. #}
 {%- endmacro %}
 {%- set dr = head_dim ~ "x" ~ R %}
 {%- macro finish_constants(p) %}
-    %{{ p }}_tiny = arith.constant dense<1.000000e-30> : {{ head_f }}
-    // Full tiles compute padding rows too: they give 0 whatever their q holds. Without its pages every row gives NaN.
+    // Full tiles compute padding rows too: they give 0 whatever their q holds.
     %{{ p }}_r1 = arith.constant {{ section_own_key }} : index
     %{{ p }}_own_key = vector.load %rows[%{{ p }}_r1, {{ "%" ~ p ~ "_row" if many else "%i0" }}] : {{ rows_t }}, {{ row_i }}
-    {{- in_pool(p) }}
-    %{{ p }}_no_rows = arith.constant 2147483647 : i32
-    %{{ p }}_least = arith.select %{{ p }}_in_pool, %c0, %{{ p }}_no_rows : i32
-    %{{ p }}_zero = arith.constant 0.000000e+00 : f32
-    %{{ p }}_nan = arith.constant 0x7FC00000 : f32
-    %{{ p }}_unread = arith.select %{{ p }}_in_pool, %{{ p }}_zero, %{{ p }}_nan : f32
-    %{{ p }}_no_key = vector.broadcast %{{ p }}_least : i32 to {{ row_i }}
+    %{{ p }}_no_key = arith.constant dense<0> : {{ row_i }}
     %{{ p }}_real = arith.cmpi sge, %{{ p }}_own_key, %{{ p }}_no_key : {{ row_i }}
     %{{ p }}_real_b = vector.broadcast %{{ p }}_real : {{ row_b }} to vector<{{ dr }}xi1>
-    %{{ p }}_padding = vector.broadcast %{{ p }}_unread : f32 to vector<{{ dr }}xf32>
+    %{{ p }}_padding = arith.constant dense<0.000000e+00> : vector<{{ dr }}xf32>
 {%- endmacro %}
 {#- Result of head `h`, divided by the sum and turned. #}
 {%- macro finish(p, h) %}
@@ -675,8 +655,7 @@ them, for the last one, what leaves the kernel. #}
     %{{ u }}_lanes = arith.constant {{ (h % width) * R }} : index
     %{{ u }}_l3 = vector.load %l[{{ at }}%h{{ h // width }}, %i0, %{{ u }}_lanes] : {{ stat_t }}, vector<{{ one }}1x1x{{ R }}xf32>
     %{{ u }}_l = vector.shape_cast %{{ u }}_l3 : vector<{{ one }}1x1x{{ R }}xf32> to {{ head_f }}
-    %{{ u }}_ls = arith.maximumf %{{ u }}_l, %{{ p }}_tiny : {{ head_f }}
-    %{{ u }}_inv = tpu.reciprocal %{{ u }}_ls {approx = false} : {{ head_f }} -> {{ head_f }}
+    %{{ u }}_inv = tpu.reciprocal %{{ u }}_l {approx = false} : {{ head_f }} -> {{ head_f }}
     %{{ u }}_invb = vector.broadcast %{{ u }}_inv : {{ head_f }} to vector<{{ dr }}xf32>
     %{{ u }}_a3 = vector.load %acc[{{ at }}%h{{ h }}, %i0, %i0] : {{ acc_t }}, vector<{{ one }}1x{{ dr }}xf32>
     %{{ u }}_a = vector.shape_cast %{{ u }}_a3 : vector<{{ one }}1x{{ dr }}xf32> to vector<{{ dr }}xf32>
@@ -701,15 +680,35 @@ module @{{ name }} {
     {%- for h in range(kv_heads) %}
     %h{{ h }} = arith.constant {{ h }} : index
     {%- endfor %}
+    // A plan that is not this kernel's, or whose pool, counted from the first page, is not within this one, has no tiles.
+    %w_identity = arith.constant {{ word_identity }} : index
+    %plan_identity = memref.load %head[%w_identity] : {{ head_t }}
+    %identity = arith.constant {{ identity }} : i32
+    %is_ours = arith.cmpi eq, %plan_identity, %identity : i32
+    %w_pool = arith.constant {{ word_pool_pages }} : index
+    %plan_pool = memref.load %head[%w_pool] : {{ head_t }}
+    %first_page = memref.load %at[%i0] : {{ at_t }}
+    %pool = arith.constant {{ pool_pages }} : i32
+    %most = arith.subi %pool, %plan_pool : i32
+    %not_below = arith.cmpi sge, %first_page, %c0 : i32
+    %not_above = arith.cmpi sle, %first_page, %most : i32
+    %in_pool = arith.andi %not_below, %not_above : i1
+    %taken = arith.andi %is_ours, %in_pool : i1
     // The planner's offsets count from the start of its tensor; tables start behind header and rows.
     %behind = arith.constant {{ header + row_sections * tokens }} : i32
     {%- for out, at in [("offsets", word_tile_offsets), ("tiles", word_tiles), ("pages", word_pages), ("steps", word_steps), ("copies", word_copies)] if many or not out in ["steps", "copies"] %}
     %w_{{ out }} = arith.constant {{ at }} : index
     %r_{{ out }} = memref.load %head[%w_{{ out }}] : {{ head_t }}
+    {%- if out in ["offsets", "copies"] %}
+    %s_{{ out }} = arith.subi %r_{{ out }}, %behind : i32
+    %{{ out }}_at = arith.select %taken, %s_{{ out }}, %c1 : i32
+    {%- else %}
     %{{ out }}_at = arith.subi %r_{{ out }}, %behind : i32
+    {%- endif %}
     {%- endfor %}
     %w_live = arith.constant {{ word_num_q_tiles }} : index
-    %q_tiles = memref.load %head[%w_live] : {{ head_t }}
+    %listed_tiles = memref.load %head[%w_live] : {{ head_t }}
+    %q_tiles = arith.select %taken, %listed_tiles, %c0 : i32
     // Query tiles of padding rows visit nothing; their offsets are read from the last live one.
     %last = arith.subi %q_tiles, %c1 : i32
     %tc = arith.minsi %t, %last : i32
@@ -724,7 +723,8 @@ module @{{ name }} {
     %words = arith.constant {{ tile_words }} : i32
     %total_o = arith.addi %offsets_at, %q_tiles : i32
     %total_i = arith.index_cast %total_o : i32 to index
-    %total = memref.load %tab[%total_i] : {{ tab_t }}
+    %all_tiles = memref.load %tab[%total_i] : {{ tab_t }}
+    %total = arith.select %taken, %all_tiles, %c0 : i32
     %ring = arith.constant {{ depth - 1 }} : i32
     %is_first = arith.cmpi eq, %t, %c0 : i32
     {%- set copies_all = "total" %}
@@ -732,7 +732,8 @@ module @{{ name }} {
     // The list of copies starts with their number.
     %copies_n = arith.subi %copies_at, %c1 : i32
     %copies_i = arith.index_cast %copies_n : i32 to index
-    %copies_all = memref.load %tab[%copies_i] : {{ tab_t }}
+    %listed_copies = memref.load %tab[%copies_i] : {{ tab_t }}
+    %copies_all = arith.select %taken, %listed_copies, %c0 : i32
     {%- set copies_all = "copies_all" %}
     {%- endif %}
     scf.if %is_first {
@@ -796,9 +797,17 @@ module @{{ name }} {
       {{- begins(["slots", "edge"] if many else ["full", "slots", "edge"]) }}
       scf.yield
     } else {
-      // Rows of padding alone.
-      %nothing = arith.constant dense<0.000000e+00> : vector<{{ kv_heads }}x{{ blocks * R }}x{{ head_dim }}x{{ dtype }}>
-      tpu.vector_store %o[%i0, %i0, %i0], %nothing {strides = array<i32>} : {{ q_t }}, vector<{{ kv_heads }}x{{ blocks * R }}x{{ head_dim }}x{{ dtype }}>,
+      {%- set all_t = "vector<" ~ kv_heads ~ "x" ~ blocks * R ~ "x" ~ head_dim ~ "x" ~ dtype ~ ">" %}
+      scf.if %taken {
+        // Rows of padding alone.
+        %nothing = arith.constant dense<0.000000e+00> : {{ all_t }}
+        tpu.vector_store %o[%i0, %i0, %i0], %nothing {strides = array<i32>} : {{ q_t }}, {{ all_t }},
+        scf.yield
+      } else {
+        %refused = arith.constant dense<{{ "0x7FC00000" if f32 else "0x7FC0" }}> : {{ all_t }}
+        tpu.vector_store %o[%i0, %i0, %i0], %refused {strides = array<i32>} : {{ q_t }}, {{ all_t }},
+        scf.yield
+      }
       scf.yield
     }
     scf.for %i = %first to %end step %c1 : i32 {

@@ -15,7 +15,9 @@ Invariants.
   entry's. Barriers around that step, and its fixed shape, make it the same code for every size of query tile: a
   compiler that joins products and sums differently in two programs would give one item two results.
 - A key behind the tile's key count is nobody's: its V is replaced by 0, since 0 x NaN is NaN.
-- A row that sees nothing gives 0.
+- A padding row gives 0. Any other sees itself: where all its scores are -inf it gives NaN, 0 / 0.
+- NaN in q or k of a row reaches every row that sees it, NaN in v every row of the tile, for 0 x NaN is NaN.
+- A plan of another identity, or of pages that do not lie in the pool from first_page on, is not walked: all is NaN.
 - Arithmetic is f32 whatever the dtype; the result is rounded once.
 #}
 {#- Backends that round f32 factors of a product (TF32 on GPUs, bf16 on TPUs) are told not to. #}
@@ -151,30 +153,37 @@ func.func private @{{ name }}(%q: {{ out_t }}, %k: {{ new_t }}, %v: {{ new_t }},
   %neg_inf = stablehlo.constant dense<0xFF800000> : tensor<f32>
   // The lowest finite f32: a start for running maxima that gives no -inf minus -inf.
   %m_start = stablehlo.constant dense<0xFF7FFFFF> : {{ stat }}
-  %nan = stablehlo.constant dense<0x7FC00000> : tensor<f32>
   %acc_start = stablehlo.constant dense<0.0> : {{ accum }}
   %w_q_tiles = stablehlo.constant dense<{{ word_num_q_tiles }}> : tensor<i32>
   %w_offsets = stablehlo.constant dense<{{ word_tile_offsets }}> : tensor<i32>
   %w_tiles = stablehlo.constant dense<{{ word_tiles }}> : tensor<i32>
   %w_pages = stablehlo.constant dense<{{ word_pages }}> : tensor<i32>
   %w_slots = stablehlo.constant dense<{{ word_slots }}> : tensor<i32>
-  %w_page_end = stablehlo.constant dense<{{ word_page_end }}> : tensor<i32>
-  {{- scalar("q_tiles", "meta", meta_words, "w_q_tiles") }}
+  %w_pool_pages = stablehlo.constant dense<{{ word_pool_pages }}> : tensor<i32>
+  %w_identity = stablehlo.constant dense<{{ word_identity }}> : tensor<i32>
+  {{- scalar("live_tiles", "meta", meta_words, "w_q_tiles") }}
   {{- scalar("offsets_at", "meta", meta_words, "w_offsets") }}
   {{- scalar("tiles_at", "meta", meta_words, "w_tiles") }}
   {{- scalar("pages_at", "meta", meta_words, "w_pages") }}
   {{- scalar("slots_at", "meta", meta_words, "w_slots") }}
-  {{- scalar("page_end", "meta", meta_words, "w_page_end") }}
-  // Pages count from the layer's first one. A batch that names a page behind the pool gives NaN: sums start with it.
+  {{- scalar("plan_pool", "meta", meta_words, "w_pool_pages") }}
+  {{- scalar("plan_identity", "meta", meta_words, "w_identity") }}
+  // A plan that is not this kernel's, or whose pool, counted from the layer's first page, is not within this one: NaN.
+  %identity = stablehlo.constant dense<{{ identity }}> : tensor<i32>
+  %is_ours = stablehlo.compare EQ, %plan_identity, %identity : (tensor<i32>, tensor<i32>) -> tensor<i1>
   %pool = stablehlo.constant dense<{{ pool_pages }}> : tensor<i32>
-  %most = stablehlo.subtract %pool, %page_end : tensor<i32>
+  %most = stablehlo.subtract %pool, %plan_pool : tensor<i32>
   %not_below = stablehlo.compare GE, %first_page, %c0 : (tensor<i32>, tensor<i32>) -> tensor<i1>
   %not_above = stablehlo.compare LE, %first_page, %most : (tensor<i32>, tensor<i32>) -> tensor<i1>
   %in_pool = stablehlo.and %not_below, %not_above : tensor<i1>
-  %sum_start = stablehlo.select %in_pool, %zero, %nan : tensor<i1>, tensor<f32>
-  %l_start = stablehlo.broadcast_in_dim %sum_start, dims = [] : (tensor<f32>) -> {{ stat }}
+  %taken = stablehlo.and %is_ours, %in_pool : tensor<i1>
+  %q_tiles = stablehlo.select %taken, %live_tiles, %c0 : tensor<i1>, tensor<i32>
+  %l_start = stablehlo.constant dense<0.0> : {{ stat }}
   %page_base = stablehlo.broadcast_in_dim %first_page, dims = [] : (tensor<i32>) -> tensor<{{ tile_pages }}xi32>
-  %out_start = stablehlo.constant dense<0.0> : {{ out_t }}
+  %blank = stablehlo.constant dense<0.0> : tensor<{{ dtype }}>
+  %nan = stablehlo.constant dense<{{ "0x7FC00000" if dtype == "f32" else "0x7FC0" }}> : tensor<{{ dtype }}>
+  %fill = stablehlo.select %taken, %blank, %nan : tensor<i1>, tensor<{{ dtype }}>
+  %out_start = stablehlo.broadcast_in_dim %fill, dims = [] : (tensor<{{ dtype }}>) -> {{ out_t }}
   %walk:2 = stablehlo.while(%t = %c0, %out = %out_start) : tensor<i32>, {{ out_t }}
   cond {
     %more_q = stablehlo.compare LT, %t, %q_tiles : (tensor<i32>, tensor<i32>) -> tensor<i1>
@@ -305,8 +314,10 @@ func.func private @{{ name }}(%q: {{ out_t }}, %k: {{ new_t }}, %v: {{ new_t }},
     %l_rows = stablehlo.reshape %visit#2 : ({{ stat }}) -> tensor<{{ kv_heads }}x{{ rows }}xf32>
     %l_all = stablehlo.broadcast_in_dim %l_rows, dims = [0, 1] : (tensor<{{ kv_heads }}x{{ rows }}xf32>) -> {{ accum }}
     %normal = stablehlo.divide %visit#3, %l_all : {{ accum }}
-    %unseen = stablehlo.compare EQ, %l_all, %acc_start : ({{ accum }}, {{ accum }}) -> tensor<{{ kv_heads }}x{{ rows }}x{{ head_dim }}xi1>
-    %o_rows = stablehlo.select %unseen, %acc_start, %normal : tensor<{{ kv_heads }}x{{ rows }}x{{ head_dim }}xi1>, {{ accum }}
+    %no_key = stablehlo.compare LT, %own_key, %zeros : ({{ rows_t }}, {{ rows_t }}) -> tensor<{{ q_tile }}xi1>
+    %no_keys = stablehlo.broadcast_in_dim %no_key, dims = [1] : (tensor<{{ q_tile }}xi1>) -> tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ head_dim }}xi1>
+    %padding = stablehlo.reshape %no_keys : (tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ head_dim }}xi1>) -> tensor<{{ kv_heads }}x{{ rows }}x{{ head_dim }}xi1>
+    %o_rows = stablehlo.select %padding, %acc_start, %normal : tensor<{{ kv_heads }}x{{ rows }}x{{ head_dim }}xi1>, {{ accum }}
     %o_grouped = stablehlo.reshape %o_rows : ({{ accum }}) -> tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ head_dim }}xf32>
     %o_tokens = stablehlo.transpose %o_grouped, dims = [1, 0, 2, 3] : (tensor<{{ kv_heads }}x{{ q_tile }}x{{ group }}x{{ head_dim }}xf32>) -> tensor<{{ q_tile }}x{{ kv_heads }}x{{ group }}x{{ head_dim }}xf32>
     %o_f = stablehlo.reshape %o_tokens : (tensor<{{ q_tile }}x{{ kv_heads }}x{{ group }}x{{ head_dim }}xf32>) -> tensor<{{ q_tile }}x{{ q_heads }}x{{ head_dim }}xf32>

@@ -5,12 +5,13 @@ the writes by chunk. For each chunk that is written a loop brings in the chunk a
 by a mask, and copies the chunk back. A chunk that is written whole is not read. {depth} chunks are under way at a time:
 copies in run ahead, copies out are awaited when their buffer is needed again.
 
-Data. table i32: word 0 the number of chunks; from word 1 three words a chunk: chunk (page * chunks of a page + chunk
+Data. table i32: word 0 says whose it is; word 1 the number of chunks; from word 2 three words a chunk: chunk (page * chunks of a page + chunk
 in it), mask (bit i: token i is written), first of its entries; one chunk behind the last carries the end; from word
 {entries} the entries, row * {chunk} + token in the chunk. at [1]: page of the pool from which chunks count. new_kv [T, 2 * kv_heads, head_dim], keys in front;
 pages [pool, 2, kv_heads, page_size, head_dim], the result being the same memory.
 
 Invariants.
+- A table of another identity, or with a chunk outside the pool, writes nothing.
 - A chunk is named once, so no two copies in flight touch the same bytes.
 - The merge is of bits, as integers: NaN payloads outside the written slots survive it.
 - What a merge does not take from a buffer may be anything: rows without an entry, the old content of a whole chunk.
@@ -42,7 +43,7 @@ Invariants.
 {#- %p = word `field` of the table's chunk %at. #}
 {%- macro word(p, at, field) %}
       %{{ p }}_n = arith.constant 3 : i32
-      %{{ p }}_f = arith.constant {{ 1 + field }} : i32
+      %{{ p }}_f = arith.constant {{ 2 + field }} : i32
       %{{ p }}_o = arith.muli %{{ at }}, %{{ p }}_n : i32
       %{{ p }}_a = arith.addi %{{ p }}_o, %{{ p }}_f : i32
       %{{ p }}_i = arith.index_cast %{{ p }}_a : i32 to index
@@ -122,14 +123,18 @@ module @{{ name }} {
     {%- for g in range(1, heads) %}
     %i{{ g }} = arith.constant {{ g }} : index
     {%- endfor %}
-    %listed = memref.load %table[%i0] : {{ table_t }}
+    %found = memref.load %table[%i0] : {{ table_t }}
+    %identity = arith.constant {{ identity }} : i32
+    %is_ours = arith.cmpi eq, %found, %identity : i32
+    %named = memref.load %table[%i1] : {{ table_t }}
+    %listed = arith.select %is_ours, %named, %c0 : i32
     %first_page = memref.load %at[%i0] : {{ at_t }}
     // Chunks ascend: where the last one lies behind the pool, or the first page below it, nothing is written.
     %l_three = arith.constant 3 : i32
     %l_words = arith.muli %listed, %l_three : i32
-    %l_two = arith.constant 2 : i32
-    %l_from = arith.subi %l_words, %l_two : i32
-    %l_at = arith.maxsi %l_from, %c1 : i32
+    %l_from = arith.subi %l_words, %c1 : i32
+    %l_first = arith.constant 2 : i32
+    %l_at = arith.maxsi %l_from, %l_first : i32
     %l_i = arith.index_cast %l_at : i32 to index
     %l_chunk = memref.load %table[%l_i] : {{ table_t }}
     %l_per = arith.constant {{ page_size // chunk }} : i32

@@ -1,7 +1,8 @@
 {#- KV-page write, portable form.
 
-Row t of k and v goes to slot slots[t] = page * page_size + offset of kv_pages [pages, 2, kv_heads, page_size, head_dim]
-(K at index 0, V at 1), pages counted from first_page. If one of them lies outside the pool, nothing is written. A row with slot -1 is written nowhere; every byte outside the slots stays as it was.
+Row t of k and v goes to slot words[1 + t] = page * page_size + offset of kv_pages [pages, 2, kv_heads, page_size, head_dim]
+(K at index 0, V at 1), pages counted from first_page. A row with slot -1 is written nowhere; every byte outside the slots
+stays as it was. Nothing is written if a slot lies outside the pool, or if word 0 says that the slots are another kernel's.
 The planner has checked that slots are in range and distinct, so the order of writes cannot matter.
 Donate kv_pages and the write happens in place.
 #}
@@ -10,7 +11,8 @@ Donate kv_pages and the write happens in place.
 {%- set row2_t = "tensor<" ~ tokens ~ "x2x" ~ kv_heads ~ "x" ~ head_dim ~ "x" ~ dtype ~ ">" %}
 {%- set pages_t = "tensor<" ~ pool_pages ~ "x2x" ~ kv_heads ~ "x" ~ page_size ~ "x" ~ head_dim ~ "x" ~ dtype ~ ">" %}
 {%- set slots_t = "tensor<" ~ tokens ~ "xi32>" %}
-func.func private @{{ name }}(%k: {{ row_t }}, %v: {{ row_t }}, %kv_pages: {{ pages_t }}, %slots: {{ slots_t }}, %first_page: tensor<i32>) -> {{ pages_t }} {
+func.func private @{{ name }}(%k: {{ row_t }}, %v: {{ row_t }}, %kv_pages: {{ pages_t }}, %words: tensor<{{ 1 + tokens }}xi32>, %first_page: tensor<i32>) -> {{ pages_t }} {
+  %slots = stablehlo.slice %words [1:{{ 1 + tokens }}] : (tensor<{{ 1 + tokens }}xi32>) -> {{ slots_t }}
   %k1 = stablehlo.reshape %k : ({{ row_t }}) -> {{ row1_t }}
   %v1 = stablehlo.reshape %v : ({{ row_t }}) -> {{ row1_t }}
   %kv = stablehlo.concatenate %k1, %v1, dim = 1 : ({{ row1_t }}, {{ row1_t }}) -> {{ row2_t }}
@@ -18,7 +20,11 @@ func.func private @{{ name }}(%k: {{ row_t }}, %v: {{ row_t }}, %kv_pages: {{ pa
   %zero = stablehlo.constant dense<0> : {{ slots_t }}
   %quotient = stablehlo.divide %slots, %page_size : {{ slots_t }}
   %offset = stablehlo.remainder %slots, %page_size : {{ slots_t }}
-  // Where the last page lies behind the pool, or the first one below it, nothing is written.
+  // Where the last page lies behind the pool, or the first one below it, or slots are not ours, nothing is written.
+  %identity = stablehlo.constant dense<{{ identity }}> : tensor<1xi32>
+  %found = stablehlo.slice %words [0:1] : (tensor<{{ 1 + tokens }}xi32>) -> tensor<1xi32>
+  %same = stablehlo.compare EQ, %found, %identity : (tensor<1xi32>, tensor<1xi32>) -> tensor<1xi1>
+  %is_ours = stablehlo.reshape %same : (tensor<1xi1>) -> tensor<i1>
   %c0 = stablehlo.constant dense<0> : tensor<i32>
   %pool = stablehlo.constant dense<{{ pool_pages }}> : tensor<i32>
   %last_page = stablehlo.reduce(%quotient init: %c0) applies stablehlo.maximum across dimensions = [0] : ({{ slots_t }}, tensor<i32>) -> tensor<i32>
@@ -26,9 +32,10 @@ func.func private @{{ name }}(%k: {{ row_t }}, %v: {{ row_t }}, %kv_pages: {{ pa
   %not_below = stablehlo.compare GE, %first_page, %c0 : (tensor<i32>, tensor<i32>) -> tensor<i1>
   %not_above = stablehlo.compare LT, %last_page, %room : (tensor<i32>, tensor<i32>) -> tensor<i1>
   %in_pool = stablehlo.and %not_below, %not_above : tensor<i1>
-  %in_pools = stablehlo.broadcast_in_dim %in_pool, dims = [] : (tensor<i1>) -> tensor<{{ tokens }}xi1>
+  %taken = stablehlo.and %is_ours, %in_pool : tensor<i1>
+  %all_taken = stablehlo.broadcast_in_dim %taken, dims = [] : (tensor<i1>) -> tensor<{{ tokens }}xi1>
   %named = stablehlo.compare GE, %slots, %zero : ({{ slots_t }}, {{ slots_t }}) -> tensor<{{ tokens }}xi1>
-  %write = stablehlo.and %named, %in_pools : tensor<{{ tokens }}xi1>
+  %write = stablehlo.and %named, %all_taken : tensor<{{ tokens }}xi1>
   // A page behind the last one is out of bounds, and a scatter leaves such an update out.
   %nowhere = stablehlo.constant dense<{{ pool_pages }}> : {{ slots_t }}
   %base = stablehlo.broadcast_in_dim %first_page, dims = [] : (tensor<i32>) -> {{ slots_t }}

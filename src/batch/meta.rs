@@ -27,9 +27,12 @@ pub mod layout {
     /// Header word: start of the list of copies, behind a word that is their number; of the same plans. Copy `i` is
     /// of the tile of table entry `copies[i]`.
     pub const COPIES: usize = 7;
-    /// Header word: one more than the greatest page that the batch names; 0 without pages. A kernel whose pool has fewer
-    /// pages behind its first one gives NaN.
-    pub const PAGE_END: usize = 8;
+    /// Header word: pages of the pool that the batch was checked against; 0 where it names none. A kernel whose pool has
+    /// fewer pages from its first one on gives NaN.
+    pub const POOL_PAGES: usize = 8;
+    /// Header word: a hash of all that decides the words and is the shape of no other tensor: target, block sizes, page
+    /// size, sliding window, bucket. A kernel that was rendered for another gives NaN and reads nothing else.
+    pub const IDENTITY: usize = 9;
 
     /// Row section, first of `T` words each: first key of the row's own segment, in key numbering.
     pub const OWN_START: usize = 0;

@@ -56,7 +56,7 @@ impl Plan {
     pub fn pool_pages(&self) -> usize {
         self.pool_pages
     }
-    /// The window behind which key tiles are left out; all are there where it is none.
+    /// The sliding window that it was made for.
     pub fn sliding_window(&self) -> Option<u32> {
         self.sliding_window
     }
@@ -68,6 +68,11 @@ impl Plan {
     /// Whether a row of the bucket holds no token of a group.
     pub(super) fn is_padding(&self, row: usize) -> bool {
         self.row_section(layout::OWN_KEY)[row] < 0
+    }
+
+    /// Whether a group has a prefix in pages.
+    pub(crate) fn reads_pages(&self) -> bool {
+        self.prefix_lens.iter().any(|&len| len > 0)
     }
 
     /// Pages that the batch reads, group by group, each with the number of its leading slots that are read.

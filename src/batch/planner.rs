@@ -44,7 +44,7 @@ impl Planner {
         })
     }
 
-    /// Leaves out key tiles that lie behind the sliding window of every row; the spec's window or a larger one.
+    /// Plans for a kernel with this sliding window: key tiles that lie behind it for every row are left out.
     pub fn with_sliding_window(mut self, window: Option<u32>) -> Self {
         self.limits.sliding_window = window;
         self

@@ -24,15 +24,15 @@ pub enum KernelError {
         /// Whose the kernel is.
         expected: Target,
     },
-    /// A plan was made for another spec.
-    #[error("{field} of the plan is {plan}; that of the spec is {}", .spec.map_or("none".to_owned(), |s| s.to_string()))]
-    OtherSpec {
+    /// A plan was made for another kernel.
+    #[error("{field} of the plan is {}; that of the kernel is {}", or_none(.plan), or_none(.kernel))]
+    OtherPlan {
         /// The field.
         field: &'static str,
-        /// The plan's value.
-        plan: usize,
-        /// The spec's value, if it has one.
-        spec: Option<usize>,
+        /// The plan's value, if it has one.
+        plan: Option<usize>,
+        /// The kernel's value, if it has one.
+        kernel: Option<usize>,
     },
     /// A pool has fewer pages than the one that a plan was checked against.
     #[error(
@@ -93,4 +93,8 @@ pub enum KernelError {
         /// What is wrong, and where.
         source: super::VerifyError,
     },
+}
+
+fn or_none(value: &Option<usize>) -> String {
+    value.map_or("none".to_owned(), |value| value.to_string())
 }

@@ -1,5 +1,6 @@
 use super::KernelError;
 use super::kernel::Kernel;
+use super::target::Target;
 use crate::batch::Plan;
 use crate::spec::{AttentionSpec, KvWriteSpec, LabelLogprobsSpec};
 
@@ -11,8 +12,7 @@ impl Kernel {
     /// [`Kernel::Attention`] for a plan.
     ///
     /// # Errors
-    /// Spec and plan differ in `page_size`, the plan leaves out tiles that lie within the spec's `sliding_window`, or
-    /// `pool_pages` are fewer than the plan's.
+    /// Spec and plan differ in `page_size` or `sliding_window`, or `pool_pages` are fewer than the plan's.
     pub fn attention(spec: &AttentionSpec, plan: &Plan, pool_pages: usize) -> Result<Self, KernelError> {
         check_attention(spec, plan, pool_pages)?;
         let (spec, tiling, bucket) = (spec.clone(), plan.tiling(), plan.bucket());
@@ -38,7 +38,8 @@ impl Kernel {
     /// # Errors
     /// Spec and plan differ in `page_size`, or `pool_pages` are fewer than the plan's.
     pub fn kv_write(spec: &KvWriteSpec, plan: &Plan, pool_pages: usize) -> Result<Self, KernelError> {
-        check_pool(spec.page_size(), plan, pool_pages)?;
+        same("page_size", plan.page_size(), spec.page_size())?;
+        check_pool(plan, pool_pages)?;
         Ok(Kernel::KvWrite { spec: spec.clone(), tokens: plan.bucket().tokens, pool_pages })
     }
 
@@ -51,28 +52,66 @@ impl Kernel {
     pub fn label_softmax(spec: &LabelLogprobsSpec, tokens: usize, rows: usize) -> Self {
         Kernel::LabelSoftmax { spec: spec.clone(), tokens, rows }
     }
+
+    /// Checks that a plan's pass may run on this kernel, for engines that keep kernels for passes to come: whatever it refuses
+    /// would give NaN, or write nothing.
+    ///
+    /// # Errors
+    /// The plan is of another target, block size, bucket, page size or window, or its pages may lie outside the kernel's pool.
+    pub fn takes(&self, plan: &Plan) -> Result<(), KernelError> {
+        match self {
+            Kernel::Attention { spec, tiling, bucket, pool_pages }
+            | Kernel::AttentionWrite { spec, tiling, bucket, pool_pages } => {
+                let (planned, fits) = (plan.tiling(), plan.bucket());
+                let (target, expected) = (Target::of(&planned), Target::of(tiling));
+                if target != expected {
+                    return Err(KernelError::TilingTarget { kernel: self.name(), tiling: target, expected });
+                }
+                same("q_tile", fits.q_tile, bucket.q_tile)?;
+                same("kv_tile", planned.kv_tile(), tiling.kv_tile())?;
+                same("own_tile", planned.own_tile(), tiling.own_tile())?;
+                if target == Target::Tpu {
+                    same("row_block", planned.row_block(), tiling.row_block())?;
+                }
+                same("bucket.tokens", fits.tokens, bucket.tokens)?;
+                same("bucket.meta_words", fits.meta_words, bucket.meta_words)?;
+                same("bucket.key_slots", fits.key_slots, bucket.key_slots)?;
+                if plan.reads_pages() || matches!(self, Kernel::AttentionWrite { .. }) {
+                    return check_attention(spec, plan, *pool_pages);
+                }
+                check_attention(spec, plan, plan.pool_pages())
+            }
+            Kernel::KvWrite { spec, tokens, pool_pages } => {
+                same("page_size", plan.page_size(), spec.page_size())?;
+                same("bucket.tokens", plan.bucket().tokens, *tokens)?;
+                check_pool(plan, *pool_pages)
+            }
+            Kernel::LabelLogprobs { tokens, .. } | Kernel::LabelSoftmax { tokens, .. } => {
+                same("bucket.tokens", plan.bucket().tokens, *tokens)
+            }
+        }
+    }
 }
 
 fn check_attention(spec: &AttentionSpec, plan: &Plan, pool_pages: usize) -> Result<(), KernelError> {
-    check_pool(spec.page_size(), plan, pool_pages)?;
-    // A plan of a larger window, or of none, has the tiles of a smaller one; the kernel masks the rest.
-    match (plan.sliding_window(), spec.sliding_window()) {
-        (Some(plan), spec) if spec.is_none_or(|spec| plan < spec) => Err(KernelError::OtherSpec {
-            field: "sliding_window",
-            plan: plan as usize,
-            spec: spec.map(|spec| spec as usize),
-        }),
-        _ => Ok(()),
-    }
+    same("page_size", plan.page_size(), spec.page_size())?;
+    let window = |window: Option<u32>| window.map(|window| window as usize);
+    same("sliding_window", window(plan.sliding_window()), window(spec.sliding_window()))?;
+    check_pool(plan, pool_pages)
 }
 
-fn check_pool(page_size: usize, plan: &Plan, pool_pages: usize) -> Result<(), KernelError> {
-    if plan.page_size() != page_size {
-        let (plan, spec) = (plan.page_size(), Some(page_size));
-        return Err(KernelError::OtherSpec { field: "page_size", plan, spec });
-    }
+fn check_pool(plan: &Plan, pool_pages: usize) -> Result<(), KernelError> {
     if pool_pages < plan.pool_pages() {
         return Err(KernelError::SmallPool { pool_pages, plan_pool_pages: plan.pool_pages() });
     }
     Ok(())
+}
+
+fn same(
+    field: &'static str,
+    plan: impl Into<Option<usize>>,
+    kernel: impl Into<Option<usize>>,
+) -> Result<(), KernelError> {
+    let (plan, kernel) = (plan.into(), kernel.into());
+    if plan == kernel { Ok(()) } else { Err(KernelError::OtherPlan { field, plan, kernel }) }
 }

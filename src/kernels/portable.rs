@@ -4,7 +4,7 @@ use super::function::{Function, TensorType};
 use super::tables::BLOCKS;
 use super::target::Target;
 use super::{KernelError, params, render};
-use crate::batch::{Bucket, Tiling, layout};
+use crate::batch::{Bucket, Tiling, identity, layout, slots_identity};
 use crate::spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelSet};
 
 /// Ragged paged attention over a bucket: `(q, k, v, kv_pages, meta, first_page) -> out`.
@@ -13,9 +13,10 @@ use crate::spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelSet
 /// `kv_pages [pool_pages, 2, kv_heads, page_size, head_dim]` of the spec's dtype,
 /// `meta [meta_words]` i32 from [`Plan::meta`](crate::batch::Plan::meta); `out` like `q`.
 /// `first_page []` i32 is the page of the pool from which the plan's pages count: 0, or where a layer's pages start in a
-/// pool of several layers. With a page outside the pool every row of a token is NaN.
+/// pool of several layers. A plan of another tiling, bucket, page size or window, or whose pool does not lie within this one,
+/// gives NaN in every row.
 ///
-/// Rows behind the plan's tokens, and rows that see no key, are zeros. Arithmetic is f32; for bf16 the result
+/// Padding rows, those that hold no token of the plan, are zeros. Arithmetic is f32; for bf16 the result
 /// is rounded once. Temporary memory is O(T).
 ///
 /// `tiling` is the one the plan was made with, `bucket` the plan's.
@@ -35,8 +36,9 @@ pub fn attention(
 /// The KV-page write: `(k, v, kv_pages, slots, first_page) -> kv_pages`.
 ///
 /// `k`, `v [tokens, kv_heads, head_dim]`, `kv_pages [pool_pages, 2, kv_heads, page_size, head_dim]`,
-/// `slots [tokens]` i32 from [`KvSlots`](crate::batch::KvSlots), counted from page `first_page []` i32 of the pool.
-/// Everything outside the slots keeps its bits; if one of them lies outside the pool, nothing is written.
+/// `slots [1 + tokens]` i32 from [`KvSlots::words`](crate::batch::KvSlots::words), counted from page `first_page []` i32 of the
+/// pool. Everything outside the slots keeps its bits. If one of them lies outside the pool, or they are those of another page
+/// size, nothing is written.
 /// Donate `kv_pages` to write in place.
 pub fn kv_write(
     name: &str,
@@ -44,8 +46,8 @@ pub fn kv_write(
     tokens: usize,
     pool_pages: usize,
 ) -> Result<Function, KernelError> {
-    let context = kv_write_context(name, spec, tokens, pool_pages)?;
-    let (inputs, outputs) = kv_write_types(spec, tokens, pool_pages, tokens);
+    let context = kv_write_context(name, spec, tokens, pool_pages, false)?;
+    let (inputs, outputs) = kv_write_types(spec, tokens, pool_pages, 1 + tokens);
     Function::new("kv_write", name, render::kv_write(&context), inputs, outputs, Some((2, 0)))
 }
 
@@ -55,6 +57,7 @@ pub(super) fn kv_write_context<'a>(
     spec: &KvWriteSpec,
     tokens: usize,
     pool_pages: usize,
+    tpu: bool,
 ) -> Result<render::KvWriteContext<'a>, KernelError> {
     at_least_one("tokens", tokens)?;
     at_least_one("pool_pages", pool_pages)?;
@@ -64,7 +67,8 @@ pub(super) fn kv_write_context<'a>(
         page_size: spec.page_size(),
         dtype: spec.dtype().mlir().to_owned(),
     };
-    Ok(render::KvWriteContext { name, params, tokens, pool_pages })
+    let identity = slots_identity(tpu, spec.page_size(), tokens);
+    Ok(render::KvWriteContext { name, params, tokens, pool_pages, identity })
 }
 
 /// Parameter and result types of a KV write whose slots take `words` words.
@@ -227,6 +231,7 @@ pub(super) fn attention_context<'a>(
         pool_pages,
         meta_words: bucket.meta_words,
         key_slots: bucket.key_slots,
+        identity: identity(tiling, bucket, spec.page_size(), spec.sliding_window()),
     })
 }
 

@@ -59,6 +59,8 @@ pub(crate) struct AttentionContext<'a> {
     pub pool_pages: usize,
     pub meta_words: usize,
     pub key_slots: usize,
+    /// The identity word of its plans.
+    pub identity: i32,
 }
 
 /// Everything `kv_write/stablehlo.mlir` refers to.
@@ -69,6 +71,8 @@ pub(crate) struct KvWriteContext<'a> {
     pub params: params::KvWrite,
     pub tokens: usize,
     pub pool_pages: usize,
+    /// The first word of its slots.
+    pub identity: i32,
 }
 
 /// Everything `attention_write/stablehlo.mlir` refers to.
@@ -163,7 +167,8 @@ struct AttentionFull<'a> {
     word_slots: usize,
     word_steps: usize,
     word_copies: usize,
-    word_page_end: usize,
+    word_pool_pages: usize,
+    word_identity: usize,
     step_fresh: i32,
     step_copy_shift: i32,
     section_own_start: usize,
@@ -234,7 +239,8 @@ fn attention_full<'a>(context: &'a AttentionContext<'a>) -> AttentionFull<'a> {
         word_slots: layout::SLOTS,
         word_steps: layout::STEPS,
         word_copies: layout::COPIES,
-        word_page_end: layout::PAGE_END,
+        word_pool_pages: layout::POOL_PAGES,
+        word_identity: layout::IDENTITY,
         step_fresh: layout::STEP_FRESH,
         step_copy_shift: layout::STEP_COPY_SHIFT,
         section_own_start: layout::OWN_START,

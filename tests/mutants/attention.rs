@@ -5,7 +5,7 @@ use ndarray::{Axis, s};
 use tpu_rpa::batch::{Plan, Tiling, layout};
 use tpu_rpa::emulator::{self, RunOptions};
 use tpu_rpa::kernels;
-use tpu_rpa::reference::Rounding;
+use tpu_rpa::reference::{self, Rounding};
 use tpu_rpa::spec::{AttentionSpec, DType};
 
 use crate::seeding::{
@@ -134,7 +134,8 @@ pub fn mutants() -> Vec<Mutant> {
         blocks.seed(row_blocks()),
         blocks.seed_words(step_words(&blocks)),
         plain.seed(texts()),
-        behind_the_pool(&plain),
+        refused(&plain),
+        numbers(&plain),
         halves.seed(terms()),
         padded.seed(vec![(
             "padding rows keep what they computed",
@@ -183,65 +184,164 @@ pub fn mutants() -> Vec<Mutant> {
     .collect()
 }
 
-/// A first page from which the batch's pages do not lie in the pool: no copy leaves it, and every row is NaN.
-fn behind_the_pool(case: &Case<f32>) -> Vec<Mutant> {
-    let end = case.plan.meta()[layout::PAGE_END];
-    let tokens = case.batch.total_tokens;
-    let check = |text: &str, words: &[i32]| -> Killed {
-        for first_page in [-1, case.tensors.pool_pages() as i32 - end + 1, i32::MIN, i32::MAX] {
-            let mut tensors = Tensors { first_page, ..case.tensors.clone() };
-            // Pages of others hold numbers.
-            tensors.kv_pages.mapv_inplace(|x| if x.is_nan() { 1.0 } else { x });
+/// Plans that a kernel may not run: those of other kernels, random words, and pages that do not lie in the pool from the first
+/// page on. No copy is made, and every row is NaN.
+fn refused(case: &Case<f32>) -> Vec<Mutant> {
+    let all_nan = |text: &str, words: &[i32], first_page: i32| -> Killed {
+        let mut tensors = Tensors { first_page, ..case.tensors.clone() };
+        // Pages of others hold numbers.
+        tensors.kv_pages.mapv_inplace(|x| if x.is_nan() { 1.0 } else { x });
+        let kernel = seeding::emulator(text)?;
+        let run = MosaicAttention::of_words(kernel, &case.spec, case.plan.bucket(), words, &tensors);
+        let options = RunOptions::default().max_steps(3_000_000);
+        let (found, outcome) = run.try_run(&options).map_err(|e| diagnosis(&e))?;
+        if !found.iter().all(|x| x.is_nan()) {
+            return Err("NaN without its plan".to_owned());
+        }
+        let visits = ["full_tiles", "edge_tiles", "slot_tiles"].map(|tiles| outcome.report.count(tiles));
+        if visits == [0; 3] { Ok(()) } else { Err("tiles visited".to_owned()) }
+    };
+    let own = case.plan.meta();
+    let others = |text: &str, words: &[i32]| -> Killed {
+        let mut words = words.to_vec();
+        for identity in [0, words[layout::IDENTITY] ^ 2, -1] {
+            words[layout::IDENTITY] = identity;
+            all_nan(text, &words, case.tensors.first_page)?;
+        }
+        Ok(())
+    };
+    let outside = |text: &str, words: &[i32]| -> Killed {
+        let most = (case.tensors.pool_pages() - case.batch.pool_pages) as i32;
+        [-1, most + 1, i32::MIN, i32::MAX].iter().try_for_each(|&first| all_nan(text, words, first))
+    };
+    let text = case.text();
+    let mut mutants = seed(
+        KERNEL,
+        "text",
+        &text,
+        vec![
+            (
+                "a plan of another kernel is run",
+                replace("%taken = arith.andi %is_ours, %in_pool", "%taken = arith.andi %in_pool, %in_pool"),
+            ),
+            (
+                "rows of a refused plan are those of padding",
+                replace(
+                    "%refused = arith.constant dense<0x7FC00000>",
+                    "%refused = arith.constant dense<0.0>",
+                ),
+            ),
+            (
+                "tiles of a refused plan are copied",
+                replace(
+                    "%total = arith.select %taken, %all_tiles, %c0",
+                    "%total = arith.select %taken, %all_tiles, %all_tiles",
+                ),
+            ),
+            (
+                "tiles of a refused plan are computed",
+                replace(
+                    "%q_tiles = arith.select %taken, %listed_tiles, %c0",
+                    "%q_tiles = arith.select %taken, %listed_tiles, %listed_tiles",
+                ),
+            ),
+        ],
+        |text| others(text, own),
+    );
+    mutants.extend(seed(
+        KERNEL,
+        "text",
+        &text,
+        vec![
+            (
+                "pages outside the pool are read",
+                replace("%taken = arith.andi %is_ours, %in_pool", "%taken = arith.andi %is_ours, %is_ours"),
+            ),
+            (
+                "a first page below the pool",
+                replace(
+                    "%in_pool = arith.andi %not_below, %not_above",
+                    "%in_pool = arith.andi %not_above, %not_above",
+                ),
+            ),
+            (
+                "the pool is longer than it is",
+                replace("%most = arith.subi %pool, %plan_pool", "%most = arith.addi %pool, %c0"),
+            ),
+        ],
+        |text| outside(text, own),
+    ));
+    let edit: WordEdit<'_> =
+        ("a pool that seems a page smaller", "pool pages - 1", Box::new(|w| w[layout::POOL_PAGES] -= 1));
+    mutants.extend(seed_words(KERNEL, own, vec![edit], |words| outside(&text, words)));
+    let edit: WordEdit<'_> =
+        ("a plan that says it is another kernel's", "identity", Box::new(|w| w[layout::IDENTITY] ^= 2));
+    mutants.extend(seed_words(KERNEL, own, vec![edit], |words| case.check(&text, words)));
+    mutants
+}
+
+/// What is no number, or far from others, must stay so: asked of one row of the lead.
+fn numbers(case: &Case<f32>) -> Vec<Mutant> {
+    let row = LEAD.start + 5;
+    // Its query, and the first keys: those that it sees, or all new ones.
+    let with = |query: f32, key: f32, new_keys: usize| {
+        let mut tensors = case.tensors.clone();
+        tensors.q.slice_mut(s![row, .., ..]).fill(query);
+        tensors.k.slice_mut(s![..new_keys, .., ..]).fill(key);
+        let mut keys = tensors.kv_pages.index_axis_mut(Axis(1), 0);
+        keys.iter_mut().for_each(|x| *x = if x.is_nan() { *x } else { key });
+        tensors
+    };
+    let far = 2f32.powi(54);
+    let cases = [
+        ("NaN", with(f32::NAN, 1.0, row + 1)),
+        ("scores of minus infinity", with(f32::NEG_INFINITY, 1.0, case.batch.total_tokens)),
+        ("scores far below those of hidden keys", with(far, -far, row + 1)),
+    ];
+    let check = |text: &str| -> Killed {
+        for (what, tensors) in &cases {
             let kernel = seeding::emulator(text)?;
-            let run = MosaicAttention::of_words(kernel, &case.spec, case.plan.bucket(), words, &tensors);
+            let (bucket, words) = (case.plan.bucket(), case.plan.meta());
+            let run = MosaicAttention::of_words(kernel, &case.spec, bucket, words, tensors);
             let (found, _) = run.try_run(&RunOptions::default()).map_err(|e| diagnosis(&e))?;
-            if !found.slice(s![..tokens, .., ..]).iter().all(|x| x.is_nan()) {
-                return Err("NaN without its pages".to_owned());
+            let exact = reference::attention(&case.spec, &tensors.inputs(), &case.batch.groups());
+            let of_row = s![row, .., ..];
+            let agree = |(&found, &exact): (&f32, &f64)| match exact.is_nan() {
+                true => found.is_nan(),
+                false => (f64::from(found) - exact).abs() < 1e-5,
+            };
+            if !found.slice(of_row).iter().zip(exact.slice(of_row)).all(agree) {
+                return Err(format!("f64 reference: {what}"));
             }
         }
         Ok(())
     };
+    let sum = "%ko0_inv = tpu.reciprocal %ko0_l {";
+    let guarded = "%ko0_tiny = arith.constant dense<1.0e-30> : vector<1x128xf32>\n    \
+                   %ko0_some = arith.maximumf %ko0_l, %ko0_tiny : vector<1x128xf32>\n    \
+                   %ko0_inv = tpu.reciprocal %ko0_some {";
     let edits = vec![
         (
-            "pages behind the pool are read",
-            replace(
-                "%b_keep = arith.select %b_in_pool, %b_all_bits, %c0",
-                "%b_keep = arith.select %b_in_pool, %b_all_bits, %b_all_bits",
-            ),
+            "running maxima start at a number that scores have",
+            replace("%fb_m0 = arith.constant dense<0xFF7FFFFF>", "%fb_m0 = arith.constant dense<-1.0e+20>"),
         ),
         (
-            "pages of others are taken for the batch's",
+            "hidden scores are numbers that others have",
             replace(
-                "%k_unread = arith.select %k_in_pool, %k_zero, %k_nan",
-                "%k_unread = arith.select %k_in_pool, %k_zero, %k_zero",
+                "%ke_hidden = arith.constant dense<0xFF800000>",
+                "%ke_hidden = arith.constant dense<-1.0e+30>",
             ),
         ),
+        ("a sum of 0 gives 0", replace(sum, guarded)),
         (
-            "rows keep what others' pages give",
+            "rows of NaN taken for padding",
             replace(
-                "%k_least = arith.select %k_in_pool, %c0, %k_no_rows",
-                "%k_least = arith.select %k_in_pool, %c0, %c0",
+                "%ko0_n = arith.select %k_real_b, %ko0_m,",
+                "%ko0_n = arith.select %k_real_b, %k_padding,",
             ),
-        ),
-        (
-            "a first page below the pool",
-            replace(
-                "%b_in_pool = arith.andi %b_not_below, %b_not_above",
-                "%b_in_pool = arith.andi %b_not_above, %b_not_above",
-            ),
-        ),
-        (
-            "the pool is one page longer",
-            replace("%b_most = arith.subi %b_pool, %b_page_end", "%b_most = arith.addi %b_pool, %c0"),
         ),
     ];
-    let text = case.text();
-    let words = case.plan.meta();
-    let mut mutants = seed(KERNEL, "text", &text, edits, |text| check(text, words));
-    let edit: WordEdit<'_> =
-        ("a batch that seems to end a page earlier", "page end - 1", Box::new(|w| w[layout::PAGE_END] -= 1));
-    mutants.extend(seed_words(KERNEL, words, vec![edit], |words| check(&text, words)));
-    mutants
+    seed(KERNEL, "text", &case.text(), edits, check)
 }
 
 /// Edits of the form with several row blocks, two heads of 128 a product.
@@ -360,7 +460,7 @@ fn texts() -> Vec<(&'static str, Edit)> {
     vec![
         (
             "the layer's first page is forgotten",
-            replace("%b_page = arith.addi %b_kept, %b_base", "%b_page = arith.addi %b_kept, %c0"),
+            replace("%b_page = arith.addi %b_id, %b_base", "%b_page = arith.addi %b_id, %c0"),
         ),
         (
             "a row sees one key of its future",

@@ -46,14 +46,32 @@ fn writes_nothing_outside(text: &str) -> Killed {
     Ok(())
 }
 
+/// Slots for another page size, and the slots of portable kernels: no byte changes.
+fn writes_no_others(text: &str) -> Killed {
+    let mut case = case();
+    case.expected.assign(&case.pages);
+    let mut table = case.slots.chunk_table();
+    let own = table[0];
+    for identity in [0, own ^ 1, case.slots.words()[0]] {
+        table[0] = identity;
+        let operands = case.operands_with(table.clone());
+        let outcome =
+            emulator(text)?.run_with(&operands, &RunOptions::default()).map_err(|e| diagnosis(&e))?;
+        if !case.is_expected(&outcome.outputs[0]) {
+            return Err("bits of the pages".to_owned());
+        }
+    }
+    Ok(())
+}
+
 pub fn mutants() -> Vec<Mutant> {
     let case = case();
     let (text, table) = (case.text(), case.slots.chunk_table());
-    let chunks = table[0] as usize;
+    let chunks = table[1] as usize;
     // The third chunk is written in part.
-    let word = |chunk: usize, field: usize| 1 + 3 * chunk + field;
+    let word = |chunk: usize, field: usize| 2 + 3 * chunk + field;
     let partial = (0..chunks).find(|&c| table[word(c, 1)] != 255).unwrap();
-    let entries = 1 + 3 * (case.rows() + 1);
+    let entries = 2 + 3 * (case.rows() + 1);
     let edits = vec![
         ("old bits lost", replace("%o0_k = arith.andi %o0, %keep", "%o0_k = arith.andi %o0, %take")),
         (
@@ -109,7 +127,7 @@ pub fn mutants() -> Vec<Mutant> {
         ),
         (
             "the first chunk taken for the last",
-            replace("%l_at = arith.maxsi %l_from, %c1", "%l_at = arith.minsi %l_from, %c1"),
+            replace("%l_at = arith.maxsi %l_from, %l_first", "%l_at = arith.minsi %l_from, %l_first"),
         ),
     ];
     let words: Vec<WordEdit<'_>> = vec![
@@ -127,10 +145,18 @@ pub fn mutants() -> Vec<Mutant> {
         ("a chunk is named twice", "chunk of the next", Box::new(|w| w[word(1, 0)] = w[word(2, 0)])),
         ("another row is written", "entry + 8", Box::new(|w| w[entries] += 8)),
         ("a row in its neighbour's place", "entry xor 1", Box::new(|w| w[entries + 1] ^= 1)),
-        ("the last chunk is forgotten", "chunks - 1", Box::new(|w| w[0] -= 1)),
+        ("the last chunk is forgotten", "chunks - 1", Box::new(|w| w[1] -= 1)),
     ];
+    let others = vec![(
+        "another kernel's slots are written",
+        replace(
+            "%listed = arith.select %is_ours, %named, %c0",
+            "%listed = arith.select %is_ours, %named, %named",
+        ),
+    )];
     let mut mutants = seed(KERNEL, "text", &text, edits, |text| check(&case, text, &table));
     mutants.extend(seed(KERNEL, "text", &text, outside, writes_nothing_outside));
+    mutants.extend(seed(KERNEL, "text", &text, others, writes_no_others));
     mutants.extend(seed_words(KERNEL, &table, words, |table| check(&case, &text, table)));
     mutants
 }

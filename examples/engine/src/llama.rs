@@ -159,7 +159,7 @@ impl ForwardPass for Llama {
                     table = pass.kv_slots().chunk_table();
                     &table
                 }
-                Target::Portable => pass.kv_slots().slots(),
+                Target::Portable => pass.kv_slots().words(),
             });
         }
         words.extend([pass.rows(), pass.labels()]);

@@ -7,6 +7,7 @@ mod visits;
 
 use super::bucket::{Bucket, meta_bucket, slot_bucket};
 use super::group::CheckedGroups;
+use super::identity::identity;
 use super::limits::Limits;
 use super::meta::{layout, table_start};
 use super::plan::{Plan, PlanStats};
@@ -65,6 +66,10 @@ pub(super) fn draft(
     let mut meta = rows.into_words();
     meta[layout::NUM_TOKENS] = num_tokens as i32;
     meta[layout::NUM_Q_TILES] = stats.q_tiles as i32;
+    meta[layout::IDENTITY] = identity(&tiling, &bucket, limits.page_size, limits.sliding_window);
+    if groups.iter().any(|g| !g.pages.is_empty()) {
+        meta[layout::POOL_PAGES] = limits.pool_pages as i32;
+    }
     write_tables(&mut meta, bucket, tiling, groups, scratch);
     Ok(Plan {
         bucket,
@@ -110,7 +115,6 @@ fn write_tables(
     }
     meta[layout::PAGES] = meta.len() as i32;
     groups.iter().for_each(|g| meta.extend_from_slice(g.pages));
-    meta[layout::PAGE_END] = meta[meta[layout::PAGES] as usize..].iter().max().map_or(0, |page| page + 1);
     if tiling.many_blocks() {
         meta[layout::STEPS] = meta.len() as i32;
         meta.extend_from_slice(steps.words());

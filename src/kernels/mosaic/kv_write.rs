@@ -43,7 +43,7 @@ fn context<'a>(
     tokens: usize,
     pool_pages: usize,
 ) -> Result<render::KvChunksContext<'a>, KernelError> {
-    let given = kv_write_context(name, spec, tokens, pool_pages)?;
+    let given = kv_write_context(name, spec, tokens, pool_pages, true)?;
     let (table_words, entries) = chunk_table_words(tokens);
     if 4 * table_words > TABLE_LIMIT {
         let most = (TABLE_LIMIT / 4 - chunk_table_words(0).0) / 4;
