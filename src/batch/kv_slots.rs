@@ -1,15 +1,17 @@
+use super::plan::Identity;
 use super::{BatchError, Plan, Planner};
 
-/// Where the new keys and values of a pass are written: one checked slot a row.
+/// Where the new keys and values of a pass are written: one checked slot a row of one plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvSlots {
     slots: Vec<i32>,
+    plan: Identity,
 }
 
 /// Tokens of a chunk, the aligned unit in which TPU kernels copy parts of pages; divides every page size.
 pub(crate) const CHUNK: usize = 8;
 
-/// Words of a chunk table for `tokens` rows, and the word at which its entries start.
+/// Words of a chunk table for `tokens` rows, an `i32`, and the word at which its entries start.
 pub(crate) const fn chunk_table_words(tokens: usize) -> (usize, usize) {
     let entries = 1 + 3 * (tokens + 1);
     (entries + tokens, entries)
@@ -18,8 +20,12 @@ pub(crate) const fn chunk_table_words(tokens: usize) -> (usize, usize) {
 impl KvSlots {
     /// Checks `slots`, one entry a new token of `plan`: `page * page_size + offset`, or -1 for no write.
     ///
-    /// Refuses a plan of another pool, slots beyond the pool, slots of padding tokens, a slot named twice, and a slot that a
-    /// prefix of the same pass reads; free slots behind a prefix in its last page may be written.
+    /// A page holds one sequence: tokens of one segment may be written to it, and those of the lead before them. Free slots
+    /// behind a prefix in its last page may be written, by one sequence of those that read it.
+    ///
+    /// # Errors
+    /// A plan of another pool, slots beyond the pool, slots of padding tokens, a slot named twice, a page that two sequences
+    /// write, and a slot that a prefix of the same pass reads.
     pub fn new(planner: &Planner, plan: &Plan, slots: &[i32]) -> Result<Self, BatchError> {
         let (page_size, pool_pages) = (planner.page_size(), planner.pool_pages());
         let (plan_page_size, plan_pool_pages) = (plan.page_size(), plan.pool_pages());
@@ -34,8 +40,10 @@ impl KvSlots {
         for (page, used) in plan.prefix_reads() {
             read[page] = used.max(read[page]);
         }
-        // A bit a slot. Zeroed by the allocator: a vast pool costs memory only where slots are named.
+        // Zeroed by the allocator: a vast pool costs memory only where slots are named. A bit a slot, and of every page one
+        // more than the last row that writes it.
         let mut written = vec![0u64; capacity.div_ceil(64)];
+        let mut writers = vec![0usize; pool_pages];
         for (at, &slot) in slots.iter().enumerate() {
             if slot == -1 {
                 continue;
@@ -50,35 +58,51 @@ impl KvSlots {
             if offset < read[page] {
                 return Err(BatchError::WriteToPrefix { at, slot, page });
             }
+            let group = plan.group_of(at);
             let (word, bit) = (&mut written[slot as usize / 64], 1 << (slot % 64));
             if *word & bit != 0 {
                 let first = slots.iter().position(|&s| s == slot).unwrap_or(at);
-                return Err(BatchError::RepeatedSlot { at, first, slot });
+                let first_group = plan.group_of(first);
+                return Err(BatchError::RepeatedSlot { at, group, first, first_group, slot, page });
             }
             *word |= bit;
+            let writer = std::mem::replace(&mut writers[page], at + 1);
+            if let Some(first) = writer.checked_sub(1).filter(|&first| !plan.same_sequence(first, at)) {
+                let first_group = plan.group_of(first);
+                return Err(BatchError::SharedPage { at, group, first, first_group, slot, page });
+            }
         }
         let mut padded = vec![-1; plan.bucket().tokens];
         padded[..slots.len()].copy_from_slice(slots);
-        Ok(KvSlots { slots: padded })
+        Ok(KvSlots { slots: padded, plan: plan.identity })
     }
 
     /// No row is written.
     pub fn none(plan: &Plan) -> Self {
-        KvSlots { slots: vec![-1; plan.bucket().tokens] }
+        KvSlots { slots: vec![-1; plan.bucket().tokens], plan: plan.identity }
     }
 
-    /// The slot tensor, `[bucket.tokens]`; -1 where a row is not written.
-    pub fn slots(&self) -> &[i32] {
-        &self.slots
+    /// Whether no row is written.
+    pub fn is_empty(&self) -> bool {
+        self.slots.iter().all(|&slot| slot < 0)
+    }
+
+    /// The slot tensor, `[bucket.tokens]`, to run with `plan`; -1 where a row is not written.
+    ///
+    /// # Errors
+    /// They were made for another plan, clones of it aside.
+    pub fn slots(&self, plan: &Plan) -> Result<&[i32], BatchError> {
+        let (Identity(found), Identity(plan)) = (self.plan, plan.identity);
+        if found == plan { Ok(&self.slots) } else { Err(BatchError::OtherPlan { found, plan }) }
     }
 
     /// Slots of a chunk, the unit of [`chunk_table`](Self::chunk_table).
     pub const CHUNK: usize = CHUNK;
 
-    /// Word at which the entries of a [`chunk_table`](Self::chunk_table) for this many rows start. Every third word
-    /// from word 1 up to it is a chunk's index in the pool.
-    pub const fn chunk_entries(rows: usize) -> usize {
-        chunk_table_words(rows).1
+    /// Word at which the entries of the [`chunk_table`](Self::chunk_table) start. Every third word from word 1 up to it is a
+    /// chunk's index in the pool.
+    pub fn chunk_entries(&self) -> usize {
+        chunk_table_words(self.slots.len()).1
     }
 
     /// The slots as TPU kernels take them, sorted by chunk (8 slots from a multiple of 8): the number of chunks
@@ -86,12 +110,16 @@ impl KvSlots {
     /// chunk the number of entries; then the entries, `row * 8 + token in the chunk`.
     ///
     /// Its length depends on [`slots`](Self::slots) only by their number.
-    pub fn chunk_table(&self) -> Vec<i32> {
+    ///
+    /// # Errors
+    /// As for [`slots`](Self::slots).
+    pub fn chunk_table(&self, plan: &Plan) -> Result<Vec<i32>, BatchError> {
+        let slots = self.slots(plan)?;
         let chunk = CHUNK as i32;
-        let mut writes: Vec<(i32, i32)> = (0i32..).zip(&self.slots).map(|(row, &s)| (s, row)).collect();
+        let mut writes: Vec<(i32, i32)> = (0i32..).zip(slots).map(|(row, &s)| (s, row)).collect();
         writes.retain(|&(slot, _)| slot >= 0);
         writes.sort_unstable();
-        let (words, entries) = chunk_table_words(self.slots.len());
+        let (words, entries) = chunk_table_words(slots.len());
         let mut table = vec![0; words];
         let (mut at, mut first) = (1, 0);
         for writes in writes.chunk_by(|a, b| a.0 / chunk == b.0 / chunk) {
@@ -105,6 +133,6 @@ impl KvSlots {
             first += writes.len() as i32;
         }
         table[at + 2] = first;
-        table
+        Ok(table)
     }
 }

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 
-use common::mosaic::{Bits, KvWriteCase, LabelCase, MosaicAttention, row_block_tiling};
+use common::mosaic::{Bits, KvWriteCase, LabelCase, MosaicAttention, Slots, row_block_tiling};
 use common::{Element, Tensors};
 use engine::{LlamaConfig, ModelFile};
 use half::bf16;
@@ -138,7 +138,7 @@ impl<E: Bits> Emulated<E> {
             Tensors { q: padded(&q), k: padded(&k), v: padded(&v), kv_pages, first_page: 0, layer_pages };
         let (out, _) = MosaicAttention::new(&self.spec, plan, &tensors).run(&RunOptions::default());
         self.runs[0] += 1;
-        if pass.kv_slots().slots().iter().any(|&slot| slot >= 0) {
+        if !pass.kv_slots().is_empty() {
             self.write(pass, layer, tensors);
         }
         let tokens = plan.num_tokens();
@@ -147,9 +147,9 @@ impl<E: Bits> Emulated<E> {
 
     fn write(&mut self, pass: &Pass, layer: usize, tensors: Tensors<E>) {
         let Tensors { k, v, kv_pages: pages, .. } = tensors;
-        let slots = pass.kv_slots().clone();
+        let slots = Slots::of(pass.kv_slots(), pass.plan());
         let mut expected = pages.clone();
-        reference::kv_write(k.view(), v.view(), slots.slots(), expected.view_mut());
+        reference::kv_write(k.view(), v.view(), &slots.slots, expected.view_mut());
         let case =
             KvWriteCase { spec: KvWriteSpec::from(&self.spec), slots, first_page: 0, k, v, pages, expected };
         let kernel = Emulator::new(&case.text()).unwrap();

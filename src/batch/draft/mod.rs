@@ -9,7 +9,7 @@ use super::bucket::{Bucket, meta_bucket, slot_bucket};
 use super::group::CheckedGroups;
 use super::limits::Limits;
 use super::meta::{layout, table_start};
-use super::plan::{Plan, PlanStats};
+use super::plan::{Identity, Plan, PlanStats};
 use super::{BatchError, Tiling};
 use rows::{Rows, SlotMap};
 use steps::Steps;
@@ -72,7 +72,8 @@ pub(super) fn draft(
         num_tokens,
         meta,
         stats,
-        prefix_lens: groups.iter().map(|g| g.prefix_len).collect(),
+        groups: groups.iter().map(|g| g.span()).collect(),
+        identity: Identity::fresh(),
         page_size: limits.page_size,
         pool_pages: limits.pool_pages,
         sliding_window: limits.sliding_window,

@@ -1,6 +1,6 @@
 use half::bf16;
 use ndarray::{Array3, Array5, Axis, s};
-use tpu_rpa::batch::{Group, KvSlots, Planner};
+use tpu_rpa::batch::{Group, KvSlots, Plan, Planner};
 use tpu_rpa::emulator::{self, Operands, Tensor};
 use tpu_rpa::kernels;
 use tpu_rpa::reference;
@@ -28,10 +28,26 @@ impl Bits for bf16 {
     }
 }
 
+/// The slots of a plan in both forms.
+#[derive(Debug)]
+pub struct Slots {
+    /// A slot a row.
+    pub slots: Vec<i32>,
+    /// By chunk, for a TPU.
+    pub table: Vec<i32>,
+}
+
+impl Slots {
+    /// Those of a plan's own slots.
+    pub fn of(slots: &KvSlots, plan: &Plan) -> Self {
+        Slots { slots: slots.slots(plan).unwrap().to_vec(), table: slots.chunk_table(plan).unwrap() }
+    }
+}
+
 /// A KV write with what it must leave in the pages.
 pub struct KvWriteCase<E> {
     pub spec: KvWriteSpec,
-    pub slots: KvSlots,
+    pub slots: Slots,
     /// Page of the pool from which slots count.
     pub first_page: i32,
     pub k: Array3<E>,
@@ -49,7 +65,7 @@ impl<E: Bits> KvWriteCase<E> {
         let tokens = slots.len();
         let group = Group { cu_seg_lens: &[0, tokens as i32], ..Group::default() };
         let plan = planner.plan(tokens, &[group]).unwrap();
-        let slots = KvSlots::new(&planner, &plan, slots).unwrap();
+        let slots = Slots::of(&KvSlots::new(&planner, &plan, slots).unwrap(), &plan);
         let rows = plan.bucket().tokens;
 
         let k: Array3<E> = normal((rows, spec.kv_heads(), spec.head_dim()), random);
@@ -63,7 +79,7 @@ impl<E: Bits> KvWriteCase<E> {
         });
         let mut expected = pages.clone();
         let layer = expected.slice_mut(s![before..before + pool_pages, .., .., .., ..]);
-        reference::kv_write(k.view(), v.view(), slots.slots(), layer);
+        reference::kv_write(k.view(), v.view(), &slots.slots, layer);
         KvWriteCase { spec, slots, first_page: before as i32, k, v, pages, expected }
     }
 
@@ -103,7 +119,7 @@ impl<E: Bits> KvWriteCase<E> {
     }
 
     pub fn operands(&self) -> Operands {
-        self.operands_with(self.slots.chunk_table())
+        self.operands_with(self.slots.table.clone())
     }
 
     /// With a chunk table of the caller's.
