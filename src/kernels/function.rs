@@ -30,6 +30,24 @@ impl fmt::Display for TensorType {
     }
 }
 
+/// Refuses what is no MLIR symbol of letters, digits and underscores.
+pub(super) fn check_symbol(name: &str) -> Result<(), KernelError> {
+    let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if starts_well && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return Ok(());
+    }
+    Err(KernelError::Name { name: name.to_owned() })
+}
+
+/// Refuses a name that no function beside a module's `main` can have.
+pub(super) fn check_name(name: &str) -> Result<(), KernelError> {
+    check_symbol(name)?;
+    match name {
+        "main" => Err(KernelError::ReservedName { name: name.to_owned(), owner: "a module" }),
+        _ => Ok(()),
+    }
+}
+
 /// A kernel as a StableHLO function, ready to splice into a module or to compile alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
@@ -50,10 +68,7 @@ impl Function {
         outputs: Vec<TensorType>,
         donates: Option<(usize, usize)>,
     ) -> Result<Self, KernelError> {
-        let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        if !starts_well || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            return Err(KernelError::Name { name: name.to_owned() });
-        }
+        check_name(name)?;
         let text = rendered
             .map_err(|e| KernelError::Template { kernel, reason: format!("{e:#}") })?
             .trim()

@@ -25,6 +25,7 @@ mod portable;
 #[cfg(in_library)]
 mod registry;
 mod render;
+mod sizes;
 mod tables;
 mod target;
 pub(crate) mod tiles;
