@@ -36,14 +36,14 @@ impl KvSlots {
             return Err(BatchError::SlotCount { found: slots.len(), tokens: plan.num_tokens() });
         }
         let capacity = page_size * pool_pages;
-        let mut read = vec![0; pool_pages];
+        let mut read = vec![0u32; pool_pages];
         for (page, used) in plan.prefix_reads() {
-            read[page] = used.max(read[page]);
+            read[page] = read[page].max(used as u32);
         }
         // Zeroed by the allocator: a vast pool costs memory only where slots are named. A bit a slot, and of every page one
         // more than the last row that writes it.
         let mut written = vec![0u64; capacity.div_ceil(64)];
-        let mut writers = vec![0usize; pool_pages];
+        let mut writers = vec![0u32; pool_pages];
         for (at, &slot) in slots.iter().enumerate() {
             if slot == -1 {
                 continue;
@@ -55,20 +55,19 @@ impl KvSlots {
                 return Err(BatchError::WriteOfPadding { at, slot });
             }
             let (page, offset) = (slot as usize / page_size, slot as usize % page_size);
-            if offset < read[page] {
+            if offset < read[page] as usize {
                 return Err(BatchError::WriteToPrefix { at, slot, page });
             }
-            let group = plan.group_of(at);
             let (word, bit) = (&mut written[slot as usize / 64], 1 << (slot % 64));
             if *word & bit != 0 {
                 let first = slots.iter().position(|&s| s == slot).unwrap_or(at);
-                let first_group = plan.group_of(first);
+                let (group, first_group) = (plan.group_of(at), plan.group_of(first));
                 return Err(BatchError::RepeatedSlot { at, group, first, first_group, slot, page });
             }
             *word |= bit;
-            let writer = std::mem::replace(&mut writers[page], at + 1);
+            let writer = std::mem::replace(&mut writers[page], at as u32 + 1) as usize;
             if let Some(first) = writer.checked_sub(1).filter(|&first| !plan.same_sequence(first, at)) {
-                let first_group = plan.group_of(first);
+                let (group, first_group) = (plan.group_of(at), plan.group_of(first));
                 return Err(BatchError::SharedPage { at, group, first, first_group, slot, page });
             }
         }

@@ -105,8 +105,8 @@ impl Plan {
     /// first key of its own, or `before` is of the other's lead.
     pub(super) fn same_sequence(&self, before: usize, row: usize) -> bool {
         let first_keys = self.row_section(layout::OWN_START);
-        let group = self.groups[self.group_of(row)];
-        first_keys[before] == first_keys[row] || (group.start..group.lead_end).contains(&before)
+        let in_lead = |Span { start, lead_end, .. }: Span| (start..lead_end).contains(&before);
+        first_keys[before] == first_keys[row] || in_lead(self.groups[self.group_of(row)])
     }
 
     /// The group of a row that holds a token.
