@@ -1,7 +1,8 @@
 //! What joins attention and KV write, and reads the planner's words, the same for every target.
 
-use super::function::{Function, TensorType};
+use super::function::Function;
 use super::render::{self, AttentionWriteContext, AttentionWriteTypes};
+use super::tensor_type::TensorType;
 use super::{KernelError, sizes};
 use crate::batch::Bucket;
 use crate::spec::DType;

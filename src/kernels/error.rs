@@ -1,4 +1,5 @@
 use super::target::Target;
+use super::tensor_type::TensorType;
 
 /// Why a kernel could not be made.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -20,7 +21,7 @@ pub enum KernelError {
         /// The tensor.
         what: &'static str,
         /// Its type.
-        tensor: super::TensorType,
+        tensor: TensorType,
     },
     /// A plan's tiling is for another target.
     #[error("tiling is for the {tiling} target; {kernel} takes one for the {expected} target")]

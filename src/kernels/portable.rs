@@ -1,8 +1,9 @@
 //! The portable kernels: StableHLO for any PJRT backend.
 
-use super::function::{Function, TensorType};
+use super::function::Function;
 use super::tables::BLOCKS;
 use super::target::Target;
+use super::tensor_type::TensorType;
 use super::{KernelError, params, render, sizes};
 use crate::batch::{Bucket, Tiling, layout};
 use crate::spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelSet};

@@ -1,7 +1,7 @@
 //! Bounds of the sizes that kernels take. They index with `i32`; bytes of a tensor are counted with `i64`.
 
 use super::KernelError;
-use super::function::TensorType;
+use super::tensor_type::TensorType;
 use crate::batch::{Bucket, Planner, layout};
 use crate::spec::DType;
 

@@ -1,5 +1,6 @@
-use super::super::function::{Function, TensorType};
+use super::super::function::Function;
 use super::super::portable::{labels_context, labels_inputs};
+use super::super::tensor_type::TensorType;
 use super::super::{KernelError, render, sizes};
 use super::{MAX_ROWS, VMEM_LIMIT, encoded, text};
 use crate::spec::{DType, LabelLogprobsSpec};
