@@ -233,7 +233,7 @@ fn a_page_is_written_by_one_sequence() {
     // Both read four tokens of page 5 behind page 3; in the second group segments share a lead.
     let two = [group(20, &[3, 5], &[0, 2]), Group { lead: true, ..group(20, &[3, 5], &[2, 4, 6, 6, 8]) }];
     let plan = planner.plan(8, &two).unwrap();
-    let mut check = |slots: [i32; 8]| KvSlots::new(&planner, &plan, &slots).map(drop);
+    let check = |slots: [i32; 8]| KvSlots::new(&planner, &plan, &slots).map(drop);
     let shared = |at, group, first, first_group, slot, page| {
         Err(BatchError::SharedPage { at, group, first, first_group, slot, page })
     };

@@ -118,3 +118,31 @@ impl fmt::Debug for Topology {
         f.debug_struct("Topology").field("name", &self.name).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::chips;
+
+    #[test]
+    fn chips_are_counted_where_a_name_ends_in_them() {
+        for (name, expected) in [
+            ("v6e:2x2", Some(4)),
+            ("tpu7x:2x2x1", Some(4)),
+            ("v5p=4x4x8_twisted", Some(128)),
+            ("TPU v5_4x4_untwisted", Some(16)),
+            ("v6e:0x2", Some(0)),
+            ("v6e:2x99999999999999999999", Some(usize::MAX)),
+            ("v6e:4294967296x4294967296", Some(usize::MAX)),
+            // The plugin's own business.
+            ("", None),
+            ("v6e", None),
+            ("cuda:0", None),
+            ("v6e:2x", None),
+            ("v6e:x", None),
+            ("v6e:-1x2", None),
+            ("a:bxc", None),
+        ] {
+            assert_eq!(chips(name), expected, "{name}");
+        }
+    }
+}
