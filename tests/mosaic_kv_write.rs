@@ -24,7 +24,7 @@ fn write<E: Bits>(case: &KvWriteCase<E>) -> Outcome {
 fn random_slots<E: Bits>(seed: u64) {
     let case = KvWriteCase::<E>::random(seed);
     let outcome = write(&case);
-    let written = || case.slots.slots.iter().filter(|&&s| s >= 0);
+    let written = || case.slots.slots().iter().filter(|&&s| s >= 0);
     let mut per_chunk = BTreeMap::<i32, u64>::new();
     written().for_each(|s| *per_chunk.entry(s / 8).or_default() += 1);
     let whole = per_chunk.values().filter(|&&n| n == 8).count() as u64;

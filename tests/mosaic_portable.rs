@@ -122,7 +122,7 @@ fn kv_write_agrees<E: DeviceElement + Bits>(seed: u64) {
     let tpu = kernels::kv_write_tpu("kv_write", &case.spec, case.rows(), case.pool_pages()).unwrap();
     let here = kernels::kv_write("kv_write", &case.spec, case.rows(), case.pool_pages()).unwrap();
     let [k, v, pages] = [tensor(case.k.view()), tensor(case.v.view()), tensor(case.pages.view())];
-    let [table, slots] = [ints(&case.slots.table), ints(&case.slots.slots)];
+    let [table, slots] = [ints(&case.chunk_table()), ints(case.slots.words(&case.plan).unwrap())];
     let both = |first_page: i32| {
         let inputs =
             |slots: &Tensor| [k.clone(), v.clone(), pages.clone(), slots.clone(), scalar(first_page)];
@@ -132,7 +132,7 @@ fn kv_write_agrees<E: DeviceElement + Bits>(seed: u64) {
     };
     assert!(case.is_expected(&both(case.first_page)), "seed {seed}");
     // With a slot outside the pool nothing is written.
-    let last = case.slots.slots.iter().max().copied().unwrap_or(-1);
+    let last = case.slots.slots().iter().max().copied().unwrap_or(-1);
     let behind = case.pool_pages() as i32 - last.max(0) / case.spec.page_size() as i32;
     for outside in [-1, behind, i32::MIN, i32::MAX] {
         assert_eq!(both(outside), pages, "seed {seed}: bits of the pages");

@@ -32,7 +32,6 @@ fn kv_write_keeps_every_other_byte<E: DeviceElement>(seed: u64) {
     random.shuffle(&mut all);
     let slots: Vec<i32> = (0..tokens).map(|t| if random.below(4) == 0 { -1 } else { all[t] }).collect();
     let slots = KvSlots::new(&planner, &plan, &slots).unwrap();
-    let slots = slots.slots(&plan).unwrap();
 
     // NaN everywhere, with distinct payload bits where the element has room for them: all must survive.
     let k: Array3<E> = normal((rows, kv_heads, head_dim), &mut random);
@@ -44,14 +43,14 @@ fn kv_write_keeps_every_other_byte<E: DeviceElement>(seed: u64) {
     pages.iter_mut().step_by(3).for_each(|x| *x = E::from_f32(f32::NAN));
     let mut expected = pages.clone();
     let layer = s![before..before + pool_pages, .., .., .., ..];
-    reference::kv_write(k.view(), v.view(), slots, expected.slice_mut(layer));
+    reference::kv_write(k.view(), v.view(), slots.slots(), expected.slice_mut(layer));
 
     let spec = KvWriteSpec::new(kv_heads, head_dim, page_size, E::DTYPE).unwrap();
     let function = kernels::kv_write("kv_write", &spec, rows, stacked).unwrap();
     let upload = |a: &[E], dims: &[usize]| client().upload(a, dims).unwrap();
     let (k, v) = (upload(k.as_slice().unwrap(), k.shape()), upload(v.as_slice().unwrap(), v.shape()));
     let device_pages = upload(pages.as_slice().unwrap(), pages.shape());
-    let device_slots = client().upload(slots, &[rows]).unwrap();
+    let device_slots = client().upload(slots.words(&plan).unwrap(), &[rows]).unwrap();
     let executable = client().compile(&function.module(), &CompileOptions::new()).unwrap();
     let donated = device_pages.clone();
     let first_page = client().upload(&[before as i32], &[]).unwrap();

@@ -140,7 +140,7 @@ impl Pass {
             upload(self.keys.as_slice().unwrap(), self.keys.shape()),
             upload(self.values.as_slice().unwrap(), self.values.shape()),
             words(self.plan.meta()),
-            words(self.slots.slots(&self.plan).unwrap()),
+            words(self.slots.words(&self.plan).unwrap()),
         ];
         let [x, keys, values, meta, slots] = inputs.each_ref().map(Arg::Keep);
         let arguments = [x, keys, values, Arg::Donate(pool), meta, slots];
@@ -159,7 +159,7 @@ impl Pass {
             let mut pages = pool.slice_mut(s![pages, .., .., .., ..]);
             let inputs = AttentionInputs { q: x.view(), k, v, kv_pages: pages.view() };
             out = reference::attention(&engine.spec, &inputs, groups);
-            reference::kv_write(k, v, self.slots.slots(&self.plan).unwrap(), pages.view_mut());
+            reference::kv_write(k, v, self.slots.slots(), pages.view_mut());
             x = out.mapv(|x| x as f32);
         }
         out

@@ -86,13 +86,23 @@ impl KvSlots {
         self.slots.iter().all(|&slot| slot < 0)
     }
 
-    /// The slot tensor, `[bucket.tokens]`, to run with `plan`; -1 where a row is not written.
+    /// The slot of every row, `[bucket.tokens]`; -1 where a row is not written.
+    pub fn slots(&self) -> &[i32] {
+        &self.slots
+    }
+
+    /// The slots as portable kernels take them in a pass of `plan`: [`slots`](Self::slots), `[bucket.tokens]`.
     ///
     /// # Errors
     /// They were made for another plan, clones of it aside.
-    pub fn slots(&self, plan: &Plan) -> Result<&[i32], BatchError> {
+    pub fn words(&self, plan: &Plan) -> Result<&[i32], BatchError> {
+        self.check(plan)?;
+        Ok(&self.slots)
+    }
+
+    fn check(&self, plan: &Plan) -> Result<(), BatchError> {
         let (Identity(found), Identity(plan)) = (self.plan, plan.identity);
-        if found == plan { Ok(&self.slots) } else { Err(BatchError::OtherPlan { found, plan }) }
+        if found == plan { Ok(()) } else { Err(BatchError::OtherPlan { found, plan }) }
     }
 
     /// Slots of a chunk, the unit of [`chunk_table`](Self::chunk_table).
@@ -111,14 +121,14 @@ impl KvSlots {
     /// Its length depends on [`slots`](Self::slots) only by their number.
     ///
     /// # Errors
-    /// As for [`slots`](Self::slots).
+    /// As for [`words`](Self::words).
     pub fn chunk_table(&self, plan: &Plan) -> Result<Vec<i32>, BatchError> {
-        let slots = self.slots(plan)?;
+        self.check(plan)?;
         let chunk = CHUNK as i32;
-        let mut writes: Vec<(i32, i32)> = (0i32..).zip(slots).map(|(row, &s)| (s, row)).collect();
+        let mut writes: Vec<(i32, i32)> = (0i32..).zip(&self.slots).map(|(row, &s)| (s, row)).collect();
         writes.retain(|&(slot, _)| slot >= 0);
         writes.sort_unstable();
-        let (words, entries) = chunk_table_words(slots.len());
+        let (words, entries) = chunk_table_words(self.slots.len());
         let mut table = vec![0; words];
         let (mut at, mut first) = (1, 0);
         for writes in writes.chunk_by(|a, b| a.0 / chunk == b.0 / chunk) {

@@ -149,7 +149,7 @@ fn pages(f: &mut fmt::Formatter<'_>, head_dim: usize, page_size: usize, dtype: D
 ///
 /// On [`Target::Tpu`] it calls the Mosaic text. Both have the same results and the same parameters, except that the
 /// KV write takes [`KvSlots::chunk_table`](crate::batch::KvSlots::chunk_table) on TPU and
-/// [`KvSlots::slots`](crate::batch::KvSlots::slots) elsewhere: [`Function::inputs`] says what it is.
+/// [`KvSlots::words`](crate::batch::KvSlots::words) elsewhere: [`Function::inputs`] says what it is.
 /// [`Target::tiling`] gives the block sizes that a target's attention takes plans of.
 ///
 /// # Errors

@@ -36,7 +36,7 @@ pub fn attention(
 /// The KV-page write: `(k, v, kv_pages, slots, first_page) -> kv_pages`.
 ///
 /// `k`, `v [tokens, kv_heads, head_dim]`, `kv_pages [pool_pages, 2, kv_heads, page_size, head_dim]`,
-/// `slots [tokens]` i32 from [`KvSlots`](crate::batch::KvSlots), counted from page `first_page []` i32 of the pool.
+/// `slots [tokens]` i32 from [`KvSlots::words`](crate::batch::KvSlots::words), counted from page `first_page []` i32 of the pool.
 /// Everything outside the slots keeps its bits; if one of them lies outside the pool, nothing is written.
 /// Donate `kv_pages` to write in place.
 pub fn kv_write(

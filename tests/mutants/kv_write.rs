@@ -34,7 +34,7 @@ fn check(case: &KvWriteCase<bf16>, text: &str, table: &[i32]) -> Killed {
 fn writes_nothing_outside(text: &str) -> Killed {
     let mut case = case();
     case.expected.assign(&case.pages);
-    let last = case.slots.slots.iter().max().copied().unwrap_or(-1) / case.spec.page_size() as i32;
+    let last = case.slots.slots().iter().max().copied().unwrap_or(-1) / case.spec.page_size() as i32;
     for first_page in [-1, case.pool_pages() as i32 - last, i32::MIN, i32::MAX] {
         case.first_page = first_page;
         let outcome =
@@ -48,7 +48,7 @@ fn writes_nothing_outside(text: &str) -> Killed {
 
 pub fn mutants() -> Vec<Mutant> {
     let case = case();
-    let (text, table) = (case.text(), case.slots.table.clone());
+    let (text, table) = (case.text(), case.chunk_table());
     let chunks = table[0] as usize;
     // The third chunk is written in part.
     let word = |chunk: usize, field: usize| 1 + 3 * chunk + field;

@@ -159,7 +159,7 @@ impl ForwardPass for Llama {
                     table = pass.kv_slots().chunk_table(pass.plan())?;
                     &table
                 }
-                Target::Portable => pass.kv_slots().slots(pass.plan())?,
+                Target::Portable => pass.kv_slots().words(pass.plan())?,
             });
         }
         words.extend([pass.rows(), pass.labels()]);

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 
-use common::mosaic::{Bits, KvWriteCase, LabelCase, MosaicAttention, Slots, row_block_tiling};
+use common::mosaic::{Bits, KvWriteCase, LabelCase, MosaicAttention, row_block_tiling};
 use common::{Element, Tensors};
 use engine::{LlamaConfig, ModelFile};
 use half::bf16;
@@ -147,11 +147,11 @@ impl<E: Bits> Emulated<E> {
 
     fn write(&mut self, pass: &Pass, layer: usize, tensors: Tensors<E>) {
         let Tensors { k, v, kv_pages: pages, .. } = tensors;
-        let slots = Slots::of(pass.kv_slots(), pass.plan());
+        let slots = pass.kv_slots().clone();
         let mut expected = pages.clone();
-        reference::kv_write(k.view(), v.view(), &slots.slots, expected.view_mut());
-        let case =
-            KvWriteCase { spec: KvWriteSpec::from(&self.spec), slots, first_page: 0, k, v, pages, expected };
+        reference::kv_write(k.view(), v.view(), slots.slots(), expected.view_mut());
+        let (spec, plan) = (KvWriteSpec::from(&self.spec), pass.plan().clone());
+        let case = KvWriteCase { spec, plan, slots, first_page: 0, k, v, pages, expected };
         let kernel = Emulator::new(&case.text()).unwrap();
         let written = kernel.run(&case.operands()).unwrap_or_else(|e| panic!("{e}")).outputs.remove(0);
         assert!(case.is_expected(&written));

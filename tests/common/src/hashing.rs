@@ -90,13 +90,7 @@ impl ForwardPass for Hashing {
             let seen = self.seen(pass, row as usize);
             values.extend(pass.labels().iter().map(|&label| logprob(&seen, label)));
         }
-        let written = pass
-            .kv_slots()
-            .slots(pass.plan())
-            .expect("its own plan")
-            .iter()
-            .enumerate()
-            .filter(|&(_, &slot)| slot >= 0);
+        let written = pass.kv_slots().slots().iter().enumerate().filter(|&(_, &slot)| slot >= 0);
         for (row, &slot) in written {
             self.pages[slot as usize] = Some((pass.token_ids()[row], pass.plan().positions()[row]));
         }

@@ -28,26 +28,11 @@ impl Bits for bf16 {
     }
 }
 
-/// The slots of a plan in both forms.
-#[derive(Debug)]
-pub struct Slots {
-    /// A slot a row.
-    pub slots: Vec<i32>,
-    /// By chunk, for a TPU.
-    pub table: Vec<i32>,
-}
-
-impl Slots {
-    /// Those of a plan's own slots.
-    pub fn of(slots: &KvSlots, plan: &Plan) -> Self {
-        Slots { slots: slots.slots(plan).unwrap().to_vec(), table: slots.chunk_table(plan).unwrap() }
-    }
-}
-
 /// A KV write with what it must leave in the pages.
 pub struct KvWriteCase<E> {
     pub spec: KvWriteSpec,
-    pub slots: Slots,
+    pub plan: Plan,
+    pub slots: KvSlots,
     /// Page of the pool from which slots count.
     pub first_page: i32,
     pub k: Array3<E>,
@@ -65,7 +50,7 @@ impl<E: Bits> KvWriteCase<E> {
         let tokens = slots.len();
         let group = Group { cu_seg_lens: &[0, tokens as i32], ..Group::default() };
         let plan = planner.plan(tokens, &[group]).unwrap();
-        let slots = Slots::of(&KvSlots::new(&planner, &plan, slots).unwrap(), &plan);
+        let slots = KvSlots::new(&planner, &plan, slots).unwrap();
         let rows = plan.bucket().tokens;
 
         let k: Array3<E> = normal((rows, spec.kv_heads(), spec.head_dim()), random);
@@ -79,8 +64,8 @@ impl<E: Bits> KvWriteCase<E> {
         });
         let mut expected = pages.clone();
         let layer = expected.slice_mut(s![before..before + pool_pages, .., .., .., ..]);
-        reference::kv_write(k.view(), v.view(), &slots.slots, layer);
-        KvWriteCase { spec, slots, first_page: before as i32, k, v, pages, expected }
+        reference::kv_write(k.view(), v.view(), slots.slots(), layer);
+        KvWriteCase { spec, plan, slots, first_page: before as i32, k, v, pages, expected }
     }
 
     /// Random shapes and slots: runs from random places, single tokens, rows that are not written, in any order.
@@ -119,7 +104,12 @@ impl<E: Bits> KvWriteCase<E> {
     }
 
     pub fn operands(&self) -> Operands {
-        self.operands_with(self.slots.table.clone())
+        self.operands_with(self.chunk_table())
+    }
+
+    /// The chunk table of its slots.
+    pub fn chunk_table(&self) -> Vec<i32> {
+        self.slots.chunk_table(&self.plan).unwrap()
     }
 
     /// With a chunk table of the caller's.
