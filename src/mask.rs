@@ -40,11 +40,11 @@ pub fn visible(query: Query, key: Key, has_lead: bool) -> bool {
 ///
 /// Positions restart after prefix and lead for every segment, so a windowed score equals that of the item alone.
 pub fn in_window(query_position: i64, key_position: i64, window: Option<u32>) -> bool {
-    window.is_none_or(|w| query_position - key_position < i64::from(w))
+    window.is_none_or(|w| query_position.saturating_sub(key_position) < i64::from(w))
 }
 
-/// Position of a token: prefix, then lead, then the segment itself.
+/// Position of a token: prefix, then lead, then the segment itself. `usize::MAX` stands for that and more.
 pub fn position(prefix_len: usize, lead_len: usize, query: Query, has_lead: bool) -> usize {
     let before = if has_lead && query.segment > 0 { lead_len } else { 0 };
-    prefix_len + before + query.offset
+    prefix_len.saturating_add(before).saturating_add(query.offset)
 }

@@ -10,8 +10,11 @@ use tpu_rpa::kernels;
 use tpu_rpa::runtime::{Client, ClientOptions, CompileOptions, DiscoveryOptions, Executable, Plugin};
 use tpu_rpa::spec::AttentionSpec;
 
-/// The batch's words, and the prefix length of each group.
+/// The batch's words, and what is remembered of each group.
 const PLAN: u64 = 2;
+
+/// Bytes that a plan remembers a group by: its prefix, its start, and where its lead and it end.
+const GROUP: usize = 4 * size_of::<usize>();
 /// The handle; its shape is in it.
 const BUFFER: u64 = 1;
 /// The list of outputs.
@@ -72,7 +75,7 @@ fn a_second_batch_of_a_bucket_allocates_its_plan_only() {
             println!("{name}: {} allocations, then {}", fresh.count_total, again.count_total);
             assert!(fresh.count_total > PLAN, "{name}: the counter counts");
             assert_eq!(again.count_total, PLAN, "{name}");
-            let bytes = 4 * after.meta().len() + size_of::<usize>() * second.1.len();
+            let bytes = 4 * after.meta().len() + GROUP * second.1.len();
             assert_eq!(again.bytes_total, bytes as u64, "{name}: bytes");
         }
     }

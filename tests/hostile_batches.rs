@@ -210,7 +210,7 @@ fn every_hostile_slot_list_gives_its_error() {
         (slots_but(0, i32::MIN), SlotOutOfRange { at: 0, slot: i32::MIN, capacity }),
         (slots_but(9, 128), SlotOutOfRange { at: 9, slot: 128, capacity }),
         (slots_but(9, i32::MAX), SlotOutOfRange { at: 9, slot: i32::MAX, capacity }),
-        (slots_but(7, 2), RepeatedSlot { at: 7, first: 2, slot: 2 }),
+        (slots_but(7, 2), RepeatedSlot { at: 7, group: 0, first: 2, first_group: 0, slot: 2, page: 0 }),
         (slots_but(4, 63), WriteToPrefix { at: 4, slot: 63, page: 3 }),
         (slots_but(4, 83), WriteToPrefix { at: 4, slot: 83, page: 5 }),
     ];
@@ -220,9 +220,63 @@ fn every_hostile_slot_list_gives_its_error() {
     // The rest of a prefix's last page is free, and -1 may repeat.
     let good = [84, 85, 86, -1, -1, 0, 127, 1, 2, 3];
     let slots = KvSlots::new(&planner, &plan, &good).unwrap();
-    assert_eq!(slots.slots()[..10], good);
-    assert!(slots.slots()[10..].iter().all(|&slot| slot == -1));
-    assert_eq!(slots.slots().len(), plan.bucket().tokens);
+    let slots = slots.words(&plan).unwrap();
+    assert_eq!(slots[..10], good);
+    assert!(slots[10..].iter().all(|&slot| slot == -1));
+    assert_eq!(slots.len(), plan.bucket().tokens);
+}
+
+/// What two sequences write to one page, one of them could not read again: pages count from a sequence's positions.
+#[test]
+fn a_page_is_written_by_one_sequence() {
+    let mut planner = planner();
+    // Both read four tokens of page 5 behind page 3; in the second group segments share a lead.
+    let two = [group(20, &[3, 5], &[0, 2]), Group { lead: true, ..group(20, &[3, 5], &[2, 4, 6, 6, 8]) }];
+    let plan = planner.plan(8, &two).unwrap();
+    let check = |slots: [i32; 8]| KvSlots::new(&planner, &plan, &slots).map(drop);
+    let shared = |at, group, first, first_group, slot, page| {
+        Err(BatchError::SharedPage { at, group, first, first_group, slot, page })
+    };
+    // One of them appends to the shared page, and the lead to another, with one segment behind it.
+    assert_eq!(check([84, 85, 0, 1, 2, 3, -1, -1]), Ok(()));
+    assert_eq!(check([-1, -1, 84, 85, -1, -1, 86, 87]), Ok(()));
+    // Both append to it, at slots of their own and at the same one.
+    assert_eq!(check([84, -1, 85, -1, -1, -1, -1, -1]), shared(2, 1, 0, 0, 85, 5));
+    let same = BatchError::RepeatedSlot { at: 2, group: 1, first: 1, first_group: 0, slot: 84, page: 5 };
+    assert_eq!(check([-1, 84, 84, -1, -1, -1, -1, -1]), Err(same.clone()));
+    // A free page for both, and for two segments of a group, whether behind their lead or not.
+    assert_eq!(check([0, 1, -1, -1, 2, 3, -1, -1]), shared(4, 1, 1, 0, 2, 0));
+    assert_eq!(check([-1, -1, -1, -1, 0, 1, 2, -1]), shared(6, 1, 5, 1, 2, 0));
+    assert_eq!(check([-1, -1, 0, 1, 2, 3, 4, -1]), shared(6, 1, 5, 1, 4, 0));
+    assert_eq!(
+        shared(6, 1, 5, 1, 4, 0).unwrap_err().to_string(),
+        "slots[6] of groups[1] is 4, in page 0, where slots[5] of groups[1] writes for another sequence; a page holds \
+         one sequence"
+    );
+    assert_eq!(
+        same.to_string(),
+        "slots[2] of groups[1] is 84, in page 5: slots[1] of groups[0] writes it too"
+    );
+}
+
+#[test]
+fn slots_are_taken_with_their_own_plan_alone() {
+    let mut planner = planner();
+    let [plan, equal] = [0; 2].map(|_| planner.plan(10, &[TEN]).unwrap());
+    assert_eq!(plan, equal, "whichever slots are theirs");
+    for slots in
+        [KvSlots::new(&planner, &plan, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]).unwrap(), KvSlots::none(&plan)]
+    {
+        let copy = plan.clone();
+        assert_eq!(slots.words(&plan), slots.words(&copy));
+        let table = slots.chunk_table(&copy).unwrap();
+        assert_eq!(table[0], if slots.is_empty() { 0 } else { 2 });
+        assert_eq!(table.len(), slots.chunk_entries() + slots.words(&plan).unwrap().len());
+        let error = slots.words(&equal).unwrap_err();
+        assert!(matches!(error, BatchError::OtherPlan { .. }), "{error}");
+        assert_eq!(slots.chunk_table(&equal), Err(error.clone()));
+        assert_eq!(slots.clone().words(&equal), Err(error));
+    }
 }
 
 /// Only a planner with gaps takes them, and it takes nothing else that is wrong.
@@ -358,6 +412,12 @@ fn every_hostile_spec_gives_its_error() {
         assert_eq!(KvWriteSpec::new(2, 64, page_size, DType::F32).map(|_| ()), refused.map(|_| ()));
     }
     assert_eq!(unsupported(base().dtype(DType::I32).build()), "dtype");
+
+    // The elements of a token count as an index does.
+    assert_eq!(out_of_range(AttentionSpec::builder(1 << 25, 1, 64).build()), "q_heads");
+    assert!(AttentionSpec::builder((1 << 25) - 1, 1, 64).build().is_ok());
+    let wide = KvWriteSpec::new(1 << 16, 1 << 15, 16, DType::F32);
+    assert!(matches!(wide, Err(OutOfRange { field: "kv_heads", .. })), "{wide:?}");
 
     assert_eq!(KvWriteSpec::new(0, 64, 16, DType::F32), Err(zero("kv_heads")));
     assert_eq!(KvWriteSpec::new(2, 0, 16, DType::F32), Err(zero("head_dim")));

@@ -1,7 +1,7 @@
 //! What a kernel can be made of: tilings, specs and plans that suit each other.
 
 use tpu_rpa::batch::{Group, Plan, Planner, Tiling};
-use tpu_rpa::kernels::{Kernel, KernelError, Target, stablehlo_function};
+use tpu_rpa::kernels::{self, Kernel, KernelError, Target, stablehlo_function, verify};
 use tpu_rpa::spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelSet};
 
 const POOL_PAGES: usize = 8;
@@ -74,8 +74,10 @@ fn a_kernel_of_a_plan_is_the_one_made_by_hand() {
             assert_eq!(kernel, Kernel::KvWrite { spec, tokens, pool_pages });
             stablehlo_function("a", &kernel, target).unwrap();
 
-            let kernels =
-                [Kernel::label_logprobs(&labels, tokens, 5), Kernel::label_softmax(&labels, tokens, 5)];
+            let kernels = [
+                Kernel::label_logprobs(&labels, tokens, 5).unwrap(),
+                Kernel::label_softmax(&labels, tokens, 5).unwrap(),
+            ];
             let spec = || labels.clone();
             assert_eq!(kernels[0], Kernel::LabelLogprobs { spec: spec(), tokens, rows: 5 });
             assert_eq!(kernels[1], Kernel::LabelSoftmax { spec: spec(), tokens, rows: 5 });
@@ -122,4 +124,69 @@ fn a_plan_for_another_spec_is_refused() {
         text(other("page_size", Some(16), Some(8))),
         "page_size of the plan is 16; that of the kernel is 8"
     );
+}
+
+/// A name is refused that its module, or the kernel's own text, has a function for.
+#[test]
+fn a_name_is_nobody_elses() {
+    let labels = LabelLogprobsSpec::new(64, 100, LabelSet::Shared(3), DType::F32).unwrap();
+    let reserved = |name: &str, owner| KernelError::ReservedName { name: name.to_owned(), owner };
+    for tiling in tilings() {
+        let (spec, plan) = (spec(16, None), plan(tiling, None));
+        let kernels = [
+            Kernel::attention(&spec, &plan, POOL_PAGES).unwrap(),
+            Kernel::attention_write(&spec, &plan, POOL_PAGES).unwrap(),
+            Kernel::kv_write(&(&spec).into(), &plan, POOL_PAGES).unwrap(),
+            Kernel::label_logprobs(&labels, 50, 5).unwrap(),
+            Kernel::label_softmax(&labels, 50, 5).unwrap(),
+        ];
+        let target = Target::of(&tiling);
+        for kernel in &kernels {
+            let named =
+                |name: &str| stablehlo_function(name, kernel, target).map(|function| function.module());
+            assert_eq!(named("main"), Err(reserved("main", "a module")));
+            for name in ["", "1a", "a b", "a\"", "a\n}", "é", "@a"] {
+                assert_eq!(named(name), Err(KernelError::Name { name: name.to_owned() }), "{kernel}");
+            }
+            for name in [
+                "main_",
+                "Main",
+                "q_block",
+                "row_block",
+                "label_window",
+                "row_window",
+                "end_window",
+                "out_window",
+            ] {
+                match (named(name), kernel.mosaic_text(name)) {
+                    (Ok(module), text) => {
+                        verify(&module).unwrap();
+                        if let (Target::Tpu, Ok(text)) = (target, text) {
+                            assert_eq!(text.matches(&format!("func.func @{name}(")).count(), 1, "{name}");
+                        }
+                    }
+                    (Err(error), text) => {
+                        assert_eq!(error, reserved(name, kernel.name()));
+                        assert_eq!((text.unwrap_err(), target), (error, Target::Tpu));
+                    }
+                }
+            }
+        }
+        if target == Target::Tpu {
+            let refused = |kernel: &Kernel, name| stablehlo_function(name, kernel, target).unwrap_err();
+            assert_eq!(refused(&kernels[0], "q_block"), reserved("q_block", "attention"));
+            assert_eq!(refused(&kernels[3], "end_window"), reserved("end_window", "label_logprobs"));
+            let hostile = kernels[2].mosaic_text("a\n}").unwrap_err();
+            assert_eq!(hostile, KernelError::Name { name: "a\n}".to_owned() });
+        }
+        // In a module of the caller's, where functions meet.
+        let [a, b] = ["x", "x_attention"].map(|name| {
+            let kernel = &kernels[usize::from(name == "x")];
+            stablehlo_function(name, kernel, target).unwrap()
+        });
+        let error = verify(&format!("module @m {{\n{}\n{}\n}}", a.text(), b.text())).unwrap_err();
+        assert_eq!(error.problem, "@x_attention is defined twice");
+    }
+    let plan = plan(tilings()[0], None);
+    assert_eq!(kernels::positions("main", &plan.bucket()), Err(reserved("main", "a module")));
 }

@@ -122,7 +122,7 @@ fn kv_write_agrees<E: DeviceElement + Bits>(seed: u64) {
     let tpu = kernels::kv_write_tpu("kv_write", &case.spec, case.rows(), case.pool_pages()).unwrap();
     let here = kernels::kv_write("kv_write", &case.spec, case.rows(), case.pool_pages()).unwrap();
     let [k, v, pages] = [tensor(case.k.view()), tensor(case.v.view()), tensor(case.pages.view())];
-    let [table, slots] = [ints(&case.slots.chunk_table()), ints(case.slots.words())];
+    let [table, slots] = [ints(&case.chunk_table()), ints(case.slots.words(&case.plan).unwrap())];
     let both = |first_page: i32| {
         let inputs =
             |slots: &Tensor| [k.clone(), v.clone(), pages.clone(), slots.clone(), scalar(first_page)];

@@ -50,7 +50,7 @@ fn kv_write_keeps_every_other_byte<E: DeviceElement>(seed: u64) {
     let upload = |a: &[E], dims: &[usize]| client().upload(a, dims).unwrap();
     let (k, v) = (upload(k.as_slice().unwrap(), k.shape()), upload(v.as_slice().unwrap(), v.shape()));
     let device_pages = upload(pages.as_slice().unwrap(), pages.shape());
-    let device_slots = client().upload(slots.words(), &[1 + rows]).unwrap();
+    let device_slots = client().upload(slots.words(&plan).unwrap(), &[1 + rows]).unwrap();
     let executable = client().compile(&function.module(), &CompileOptions::new()).unwrap();
     let donated = device_pages.clone();
     let first_page = client().upload(&[before as i32], &[]).unwrap();

@@ -54,7 +54,7 @@ proptest! {
     /// A page that is found holds what it is found for; no page that is held is handed out; none is lost.
     #[test]
     fn pages_hold_what_they_are_found_for(ops in ops(), pages in 1..24usize) {
-        let mut cache = PrefixCache::new(pages, PAGE);
+        let mut cache = PrefixCache::new(pages, PAGE).unwrap();
         let mut device = Device::default();
         let mut holds: Vec<(Hold, Vec<i32>, bool)> = Vec::new();
         for op in ops {
@@ -82,18 +82,16 @@ proptest! {
                 Op::Commit(at) if at < holds.len() => {
                     let (hold, tokens, committed) = &mut holds[at];
                     if !*committed {
-                        cache.commit(hold, tokens);
+                        hold.commit();
                         *committed = true;
                         prop_assert_eq!(cache.find(tokens), tokens.len());
                     }
                 }
-                Op::Release(at) if at < holds.len() => cache.release(holds.remove(at).0),
+                Op::Release(at) if at < holds.len() => drop(holds.remove(at)),
                 Op::Clear => {
                     cache.clear();
                     // Holds of before are void.
-                    for (hold, ..) in holds.drain(..) {
-                        cache.release(hold);
-                    }
+                    holds.clear();
                     prop_assert_eq!(cache.stats().free_pages, pages);
                 }
                 _ => {}
@@ -102,9 +100,7 @@ proptest! {
                 device.check(hold, tokens, tokens.len());
             }
         }
-        for (hold, ..) in holds {
-            cache.release(hold);
-        }
+        drop(holds);
         let stats = cache.stats();
         prop_assert_eq!(stats.free_pages + stats.indexed_pages, pages);
         // Nothing is held, so the whole pool can be had.
@@ -115,12 +111,11 @@ proptest! {
 
 #[test]
 fn the_least_recently_used_leaf_goes_first() {
-    let mut cache = PrefixCache::new(4, PAGE);
+    let mut cache = PrefixCache::new(4, PAGE).unwrap();
     let keep = |cache: &mut PrefixCache, tokens: &[i32]| {
         let reuse = cache.find(tokens);
         let mut hold = cache.acquire(tokens, reuse).expect("there are pages");
-        cache.commit(&mut hold, tokens);
-        cache.release(hold);
+        hold.commit();
     };
     let (a, b) = ([1; 8], [2; 8]);
     keep(&mut cache, &a);
@@ -135,4 +130,43 @@ fn the_least_recently_used_leaf_goes_first() {
     assert_eq!(cache.stats().evictions, 1);
     // A part of a page is found where the page begins with it.
     assert_eq!((cache.find(&a[..6]), cache.find(&[1, 1, 1, 1, 1, 2])), (6, 4));
+}
+
+/// A hold gives its pages back when it is dropped, to the cache that it is of, once, whatever happened before.
+#[test]
+fn holds_are_of_one_cache_and_end_when_dropped() {
+    fn moves_to_threads<T: Send>(value: T) -> T {
+        value
+    }
+    let mut caches = [PrefixCache::new(4, PAGE).unwrap(), PrefixCache::new(2, PAGE).unwrap()];
+    let [large, small] = &mut caches;
+    let free = |cache: &PrefixCache| (cache.stats().free_pages, cache.stats().indexed_pages);
+    let hold = moves_to_threads(large.acquire(&[1; 16], 0).unwrap());
+    let mut other = small.acquire(&[1; 8], 0).unwrap();
+    assert_eq!((free(large), free(small)), ((0, 0), (0, 0)));
+    assert!(large.acquire(&[2], 0).is_none());
+    std::thread::spawn(move || drop(hold)).join().unwrap();
+    assert_eq!((free(large), free(small)), ((4, 0), (0, 0)));
+    other.commit();
+    assert_eq!((large.find(&[1; 8]), small.find(&[1; 8])), (0, 8));
+
+    // Another of the same tokens keeps pages that nobody finds; committed twice, they are not lost.
+    let mut twins = [0; 2].map(|_| large.acquire(&[3; 8], 0).unwrap());
+    twins.iter_mut().for_each(Hold::commit);
+    twins.iter_mut().for_each(Hold::commit);
+    assert_eq!(free(large), (0, 2));
+    drop(twins);
+    assert_eq!(free(large), (2, 2));
+    assert!(large.acquire(&[4; 16], 0).is_some_and(|hold| hold.pages().len() == 4));
+
+    // One of before a failure, and one that outlives its cache.
+    let mut old = large.acquire(&[5; 8], 0).unwrap();
+    large.clear();
+    old.commit();
+    drop(old);
+    assert_eq!((free(large), large.find(&[5; 8])), ((4, 0), 0));
+    let mut last = large.acquire(&[6; 4], 0).unwrap();
+    drop(caches);
+    last.commit();
+    drop((last, other));
 }

@@ -339,7 +339,7 @@ fn lent_host_memory_lives_until_the_buffer_is_freed() {
     for plugin in plugins() {
         let client = client_of(&plugin, 1);
         let dropped = Arc::new(AtomicUsize::new(0));
-        let host = Tracked(HostBuffer::from(&SIX[..]), dropped.clone());
+        let host = Tracked(HostBuffer::try_from(&SIX[..]).unwrap(), dropped.clone());
         assert_eq!(host.0.as_ptr().align_offset(64), 0);
         let buffer = client.upload_owned(host, &[2, 3]).unwrap();
         assert_eq!(dropped.load(Ordering::SeqCst), 0, "CPU plugins use aligned memory in place");
@@ -368,7 +368,7 @@ fn zero_size_and_scalar_buffers() {
         let outputs = program.run(&[&empty, &empty]).unwrap();
         assert_eq!((outputs[0].dims(), outputs[0].len()), (&[0, 3][..], 0));
         outputs[0].read_into::<f32>(&mut []).unwrap();
-        let lent = client.upload_owned(HostBuffer::<bf16>::zeroed(0), &[4, 0]).unwrap();
+        let lent = client.upload_owned(HostBuffer::<bf16>::zeroed(0).unwrap(), &[4, 0]).unwrap();
         assert_eq!(lent.size_bytes(), 0);
         let scalar = client.upload(&[3i32], &[]).unwrap();
         let program = client.compile(&add_program(DType::I32, ""), &CompileOptions::new()).unwrap();

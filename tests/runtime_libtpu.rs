@@ -23,6 +23,34 @@ fn libtpu_compiles_ahead_of_time_and_says_that_there_is_no_tpu() {
     let error = topology.compile_aot("func.func @main( {", &CompileOptions::new()).unwrap_err();
     assert!(matches!(&error, RuntimeError::Plugin(error) if error.call() == "PJRT_Compile"), "{error}");
 
+    // Numbers that libtpu divides by, narrows, or makes a chip for each of.
+    for name in [
+        "v6e:0x0",
+        "v6e:2x0",
+        "v6e=0x2",
+        "v6e_2x2x0",
+        "v6e:0x0_twisted",
+        "v6e:1024x1024",
+        "v6e:4294967296x4294967296",
+    ] {
+        let error = plugin.topology(name).unwrap_err();
+        assert!(matches!(error, RuntimeError::TopologyChips { .. }), "{error}");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    for (options, field) in [
+        (CompileOptions::new().device_ordinal(u32::MAX), "device_ordinal"),
+        (CompileOptions::new().device_ordinal(4), "device_ordinal"),
+        (CompileOptions::new().num_replicas(u32::MAX), "num_replicas"),
+        (CompileOptions::new().num_partitions(5), "num_partitions"),
+        (CompileOptions::new().num_replicas(3).num_partitions(2), "num_replicas x num_partitions"),
+    ] {
+        let error = topology.compile_aot(program, &options).unwrap_err();
+        assert!(
+            matches!(&error, RuntimeError::CompileOption { field: found, .. } if *found == field),
+            "{error}"
+        );
+    }
+
     match Client::new(&plugin, ClientOptions::new().device_count(1)) {
         Ok(client) => {
             assert!(client.is_tpu());

@@ -355,6 +355,35 @@ fn every_bad_request_gives_its_error_and_harms_nothing() {
     );
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Limits that are taken are kept: no pass is one that the planner refuses.
+    #[test]
+    fn limits_are_refused_at_once_or_serve(
+        request in requests(),
+        (pass_tokens, context, budget) in (1..=80usize, 1..=600usize, 0..=100usize),
+        reuse in any::<bool>(),
+    ) {
+        let limits = Limits { context, ..limits(pass_tokens) };
+        match Scorer::new(Hashing::new(limits)) {
+            Ok(mut scorer) => {
+                prop_assert!(pass_tokens >= 32.min(context));
+                scorer.set_prefix_reuse(reuse);
+                scorer.set_token_budget(budget);
+                match scorer.score(&request) {
+                    Ok(response) => prop_assert_eq!(response.logprobs, expected(&request)),
+                    Err(error) => prop_assert!(error.is_invalid_request(), "{}", error),
+                }
+            }
+            Err(error) => {
+                prop_assert!(pass_tokens < 32.min(context), "{}", error);
+                prop_assert!(matches!(error, ScoreError::Limit { field: "pass_tokens", .. }), "{}", error);
+            }
+        }
+    }
+}
+
 #[test]
 fn what_the_engine_cannot_hold_is_refused() {
     let error = scorer(64).score(&request(&[1], &[&[1; 65]], &[1])).expect_err("too long for a pass");

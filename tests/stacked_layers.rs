@@ -140,7 +140,7 @@ impl Pass {
             upload(self.keys.as_slice().unwrap(), self.keys.shape()),
             upload(self.values.as_slice().unwrap(), self.values.shape()),
             words(self.plan.meta()),
-            words(self.slots.words()),
+            words(self.slots.words(&self.plan).unwrap()),
         ];
         let [x, keys, values, meta, slots] = inputs.each_ref().map(Arg::Keep);
         let arguments = [x, keys, values, Arg::Donate(pool), meta, slots];

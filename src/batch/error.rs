@@ -49,8 +49,19 @@ pub enum BatchError {
     SlotCount { found: usize, tokens: usize },
     #[error("slots[{at}] is {slot}; it must be -1 (no write) or in 0..{capacity}")]
     SlotOutOfRange { at: usize, slot: i32, capacity: usize },
-    #[error("slots[{at}] is {slot}, which slots[{first}] writes too")]
-    RepeatedSlot { at: usize, first: usize, slot: i32 },
+    #[error(
+        "slots are of plan {found}; they are asked for with plan {plan}, and fit the plan they were made for alone"
+    )]
+    OtherPlan { found: u64, plan: u64 },
+    #[error(
+        "slots[{at}] of groups[{group}] is {slot}, in page {page}: slots[{first}] of groups[{first_group}] writes it too"
+    )]
+    RepeatedSlot { at: usize, group: usize, first: usize, first_group: usize, slot: i32, page: usize },
+    #[error(
+        "slots[{at}] of groups[{group}] is {slot}, in page {page}, where slots[{first}] of groups[{first_group}] writes \
+         for another sequence; a page holds one sequence"
+    )]
+    SharedPage { at: usize, group: usize, first: usize, first_group: usize, slot: i32, page: usize },
     #[error("slots[{at}] is {slot}, but token {at} is padding between groups; it must be -1")]
     WriteOfPadding { at: usize, slot: i32 },
     #[error("slots[{at}] is {slot}, in page {page}: a prefix of the same pass reads it")]

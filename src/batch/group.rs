@@ -1,4 +1,5 @@
 use super::BatchError;
+use super::plan::Span;
 
 /// One group as an engine describes it: a shared prefix and the new tokens that see it.
 ///
@@ -92,6 +93,11 @@ impl<'a> CheckedGroup<'a> {
 
     pub(super) fn end(&self) -> usize {
         self.offsets[self.offsets.len() - 1] as usize
+    }
+
+    /// What a plan remembers of it.
+    pub(super) fn span(&self) -> Span {
+        Span { prefix_len: self.prefix_len, start: self.start(), lead_end: self.lead_end(), end: self.end() }
     }
 
     /// End of the lead in the token stream; the group's start without one.

@@ -11,7 +11,7 @@
 //! | padding where it saves time | [`Planner::with_gaps`], [`Planner::starts`] |
 //! | the words that a kernel reads | [`Plan::meta`] |
 //! | positions for rotary embeddings | [`Plan::positions`] |
-//! | to say which pages new keys and values go to | [`KvSlots::new`], [`KvSlots::slots`], on a TPU [`KvSlots::chunk_table`] |
+//! | to say which pages new keys and values go to | [`KvSlots::new`], [`KvSlots::words`], on a TPU [`KvSlots::chunk_table`] |
 //! | to know which compiled program a plan fits | [`Plan::bucket`] |
 
 mod bucket;

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::meta::layout;
 use super::tiles::{Tile, TileSource};
 use super::{Bucket, Tiling};
@@ -13,6 +15,34 @@ pub struct PlanStats {
     pub edge_tiles: usize,
 }
 
+/// Which plan of this process one is; clones are the same. No part of what a plan says: plans of one batch are equal.
+#[derive(Clone, Copy, Debug, Eq)]
+pub(super) struct PlanNumber(pub u64);
+
+impl PlanNumber {
+    /// That of no other plan.
+    pub(super) fn fresh() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        PlanNumber(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl PartialEq for PlanNumber {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+/// A group as a plan remembers it, in tokens: its prefix, and where it lies in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub prefix_len: usize,
+    pub start: usize,
+    /// Where its lead ends; its start without one.
+    pub lead_end: usize,
+    pub end: usize,
+}
+
 /// A validated batch in the form that kernels read. Only a [`Planner`](super::Planner) makes one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -21,7 +51,8 @@ pub struct Plan {
     pub(super) num_tokens: usize,
     pub(super) meta: Vec<i32>,
     pub(super) stats: PlanStats,
-    pub(super) prefix_lens: Vec<usize>,
+    pub(super) groups: Vec<Span>,
+    pub(super) number: PlanNumber,
     pub(super) page_size: usize,
     pub(super) pool_pages: usize,
     pub(super) sliding_window: Option<u32>,
@@ -72,13 +103,26 @@ impl Plan {
 
     /// Whether a group has a prefix in pages.
     pub(crate) fn reads_pages(&self) -> bool {
-        self.prefix_lens.iter().any(|&len| len > 0)
+        self.groups.iter().any(|group| group.prefix_len > 0)
+    }
+
+    /// Whether one sequence has both of two rows that hold tokens, `before` the other: they are of one segment, which has a
+    /// first key of its own, or `before` is of the other's lead.
+    pub(super) fn same_sequence(&self, before: usize, row: usize) -> bool {
+        let first_keys = self.row_section(layout::OWN_START);
+        let in_lead = |Span { start, lead_end, .. }: Span| (start..lead_end).contains(&before);
+        first_keys[before] == first_keys[row] || in_lead(self.groups[self.group_of(row)])
+    }
+
+    /// The group of a row that holds a token.
+    pub(super) fn group_of(&self, row: usize) -> usize {
+        self.groups.partition_point(|group| group.end <= row)
     }
 
     /// Pages that the batch reads, group by group, each with the number of its leading slots that are read.
     pub(super) fn prefix_reads(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let mut pages = &self.meta[self.meta[layout::PAGES] as usize..];
-        self.prefix_lens.iter().flat_map(move |&len| {
+        self.groups.iter().flat_map(move |&Span { prefix_len: len, .. }| {
             let (own, rest) = pages.split_at(len.div_ceil(self.page_size));
             pages = rest;
             let slots = (0..own.len()).map(move |i| self.page_size.min(len - i * self.page_size));

@@ -1,9 +1,10 @@
 //! What joins attention and KV write, and reads the planner's words, the same for every target.
 
-use super::KernelError;
-use super::function::{Function, TensorType};
+use super::function::Function;
 use super::render::{self, AttentionWriteContext, AttentionWriteTypes};
-use crate::batch::{Bucket, layout};
+use super::tensor_type::TensorType;
+use super::{KernelError, sizes};
+use crate::batch::Bucket;
 use crate::spec::DType;
 
 /// Names of the two functions that `name` calls.
@@ -50,13 +51,9 @@ fn operands(function: &Function, found: usize) -> KernelError {
 /// rotary embeddings turn by it.
 ///
 /// # Errors
-/// The name is no MLIR symbol, or the bucket is none that a planner makes.
+/// The name is no MLIR symbol or `main`, or the bucket is none that a planner makes.
 pub fn positions(name: &str, bucket: &Bucket) -> Result<Function, KernelError> {
-    let least = bucket.tokens.saturating_mul(layout::ROW_SECTIONS).saturating_add(layout::HEADER);
-    if bucket.tokens == 0 || bucket.meta_words < least {
-        let bound = format!("at least {least}, for {} tokens", bucket.tokens);
-        return Err(KernelError::Shape { field: "bucket.meta_words", value: bucket.meta_words, bound });
-    }
+    sizes::bucket(bucket)?;
     let rendered = render::positions(name, bucket.tokens, bucket.meta_words);
     let words = |n| vec![TensorType::new(DType::I32, &[n])];
     Function::new("positions", name, rendered, words(bucket.meta_words), words(bucket.tokens), None)

@@ -1,4 +1,5 @@
 use super::target::Target;
+use super::tensor_type::TensorType;
 
 /// Why a kernel could not be made.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -13,6 +14,14 @@ pub enum KernelError {
         value: usize,
         /// The bound.
         bound: String,
+    },
+    /// A tensor of the kernel is too large to be addressed.
+    #[error("{what} is {tensor}; its size in bytes must be at most 9223372036854775807")]
+    TensorSize {
+        /// The tensor.
+        what: &'static str,
+        /// Its type.
+        tensor: TensorType,
     },
     /// A plan's tiling is for another target.
     #[error("tiling is for the {tiling} target; {kernel} takes one for the {expected} target")]
@@ -76,6 +85,14 @@ pub enum KernelError {
     Name {
         /// The name asked for.
         name: String,
+    },
+    /// A function name that the module around the function, or the kernel itself, has a function for.
+    #[error("name is {name:?}; it must be another: {owner} has a function of this name")]
+    ReservedName {
+        /// The name asked for.
+        name: String,
+        /// Who has it.
+        owner: &'static str,
     },
     /// A template did not render.
     #[error("kernel {kernel} does not render: {reason}")]

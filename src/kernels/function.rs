@@ -1,32 +1,21 @@
-use std::fmt;
-
+use super::tensor_type::TensorType;
 use super::{KernelError, VerifyError};
-use crate::spec::DType;
 
-/// Dtype and dimensions of a function's parameter or result.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TensorType {
-    /// Element type.
-    pub dtype: DType,
-    /// Dimensions, outermost first.
-    pub dims: Vec<usize>,
-}
-
-impl TensorType {
-    /// A type of these dimensions.
-    pub fn new(dtype: DType, dims: &[usize]) -> Self {
-        TensorType { dtype, dims: dims.to_vec() }
+/// Refuses what is no MLIR symbol of letters, digits and underscores.
+pub(super) fn check_symbol(name: &str) -> Result<(), KernelError> {
+    let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if starts_well && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return Ok(());
     }
+    Err(KernelError::Name { name: name.to_owned() })
 }
 
-/// MLIR spelling, `tensor<2x3xf32>`.
-impl fmt::Display for TensorType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("tensor<")?;
-        for d in &self.dims {
-            write!(f, "{d}x")?;
-        }
-        write!(f, "{}>", self.dtype)
+/// Refuses a name that no function beside a module's `main` can have.
+pub(super) fn check_name(name: &str) -> Result<(), KernelError> {
+    check_symbol(name)?;
+    match name {
+        "main" => Err(KernelError::ReservedName { name: name.to_owned(), owner: "a module" }),
+        _ => Ok(()),
     }
 }
 
@@ -50,10 +39,7 @@ impl Function {
         outputs: Vec<TensorType>,
         donates: Option<(usize, usize)>,
     ) -> Result<Self, KernelError> {
-        let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        if !starts_well || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            return Err(KernelError::Name { name: name.to_owned() });
-        }
+        check_name(name)?;
         let text = rendered
             .map_err(|e| KernelError::Template { kernel, reason: format!("{e:#}") })?
             .trim()

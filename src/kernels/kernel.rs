@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::function::Function;
+use super::function::{Function, check_name};
 use super::mosaic::{self, LabelOutput};
 use super::target::Target;
 use super::{KernelError, attention_write, portable};
@@ -149,12 +149,14 @@ fn pages(f: &mut fmt::Formatter<'_>, head_dim: usize, page_size: usize, dtype: D
 ///
 /// On [`Target::Tpu`] it calls the Mosaic text. Both have the same results and the same parameters, except that the
 /// KV write takes [`KvSlots::chunk_table`](crate::batch::KvSlots::chunk_table) on TPU and
-/// [`KvSlots::slots`](crate::batch::KvSlots::slots) elsewhere: [`Function::inputs`] says what it is.
+/// [`KvSlots::words`](crate::batch::KvSlots::words) elsewhere: [`Function::inputs`] says what it is.
 /// [`Target::tiling`] gives the block sizes that a target's attention takes plans of.
 ///
 /// # Errors
-/// The shape is one that the target's kernel does not take.
+/// The shape is one that the target's kernel does not take, or the name is no MLIR symbol of letters, digits and
+/// underscores, `main`, or that of a function within the Mosaic text.
 pub fn stablehlo_function(name: &str, kernel: &Kernel, target: Target) -> Result<Function, KernelError> {
+    check_name(name)?;
     match (kernel, target) {
         (Kernel::Attention { spec, tiling, bucket, pool_pages }, Target::Portable) => {
             portable::attention(name, spec, tiling, bucket, *pool_pages)

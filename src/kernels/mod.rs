@@ -25,8 +25,10 @@ mod portable;
 #[cfg(in_library)]
 mod registry;
 mod render;
+mod sizes;
 mod tables;
 mod target;
+mod tensor_type;
 pub(crate) mod tiles;
 mod tuned;
 mod variant;
@@ -36,7 +38,7 @@ pub use attention_write::positions;
 pub use blocks::default_tiling;
 pub use class::WorkloadClass;
 pub use error::KernelError;
-pub use function::{Function, TensorType};
+pub use function::Function;
 pub use kernel::{Kernel, stablehlo_function};
 pub use mosaic::{
     LabelOutput, LabelSoftmaxTiling, LabelTiling, TpuKind, attention_mosaic, attention_tpu, kv_write_mosaic,
@@ -47,6 +49,7 @@ pub use portable::{attention, kv_write, label_logprobs, label_softmax};
 #[cfg(in_library)]
 pub use registry::variants;
 pub use target::Target;
+pub use tensor_type::TensorType;
 pub use tuned::{TunedTiling, attention_vmem, tuned_tiling};
 pub use variant::{Variant, VariantShape, Workload};
 pub use verify::{VerifyError, verify};

@@ -1,6 +1,7 @@
-use super::KernelError;
 use super::kernel::Kernel;
+use super::portable::labels_sizes;
 use super::target::Target;
+use super::{KernelError, sizes};
 use crate::batch::Plan;
 use crate::spec::{AttentionSpec, KvWriteSpec, LabelLogprobsSpec};
 
@@ -12,7 +13,7 @@ impl Kernel {
     /// [`Kernel::Attention`] for a plan.
     ///
     /// # Errors
-    /// Spec and plan differ in `page_size` or `sliding_window`, or `pool_pages` are fewer than the plan's.
+    /// Spec and plan differ in `page_size` or `sliding_window`, or `pool_pages` are fewer than the plan's or no `i32`.
     pub fn attention(spec: &AttentionSpec, plan: &Plan, pool_pages: usize) -> Result<Self, KernelError> {
         check_attention(spec, plan, pool_pages)?;
         let (spec, tiling, bucket) = (spec.clone(), plan.tiling(), plan.bucket());
@@ -44,13 +45,21 @@ impl Kernel {
     }
 
     /// [`Kernel::LabelLogprobs`] of `rows` among `tokens` hidden rows, those of a plan's bucket.
-    pub fn label_logprobs(spec: &LabelLogprobsSpec, tokens: usize, rows: usize) -> Self {
-        Kernel::LabelLogprobs { spec: spec.clone(), tokens, rows }
+    ///
+    /// # Errors
+    /// `tokens` or `rows` is 0 or no `i32`, or a tensor has more bytes than an `i64` counts.
+    pub fn label_logprobs(spec: &LabelLogprobsSpec, tokens: usize, rows: usize) -> Result<Self, KernelError> {
+        labels_sizes(spec, tokens, rows)?;
+        Ok(Kernel::LabelLogprobs { spec: spec.clone(), tokens, rows })
     }
 
     /// [`Kernel::LabelSoftmax`] of `rows` among `tokens` hidden rows, those of a plan's bucket.
-    pub fn label_softmax(spec: &LabelLogprobsSpec, tokens: usize, rows: usize) -> Self {
-        Kernel::LabelSoftmax { spec: spec.clone(), tokens, rows }
+    ///
+    /// # Errors
+    /// As for [`Kernel::label_logprobs`].
+    pub fn label_softmax(spec: &LabelLogprobsSpec, tokens: usize, rows: usize) -> Result<Self, KernelError> {
+        labels_sizes(spec, tokens, rows)?;
+        Ok(Kernel::LabelSoftmax { spec: spec.clone(), tokens, rows })
     }
 
     /// Checks that a plan's pass may run on this kernel, for engines that keep kernels for passes to come: whatever it refuses
@@ -104,7 +113,7 @@ fn check_pool(plan: &Plan, pool_pages: usize) -> Result<(), KernelError> {
     if pool_pages < plan.pool_pages() {
         return Err(KernelError::SmallPool { pool_pages, plan_pool_pages: plan.pool_pages() });
     }
-    Ok(())
+    sizes::within("pool_pages", pool_pages, 0, sizes::MOST)
 }
 
 fn same(

@@ -1,9 +1,10 @@
 //! The portable kernels: StableHLO for any PJRT backend.
 
-use super::function::{Function, TensorType};
+use super::function::Function;
 use super::tables::BLOCKS;
 use super::target::Target;
-use super::{KernelError, params, render};
+use super::tensor_type::TensorType;
+use super::{KernelError, params, render, sizes};
 use crate::batch::{Bucket, Tiling, identity, layout, slots_identity};
 use crate::spec::{AttentionSpec, DType, KvWriteSpec, LabelLogprobsSpec, LabelSet};
 
@@ -59,8 +60,11 @@ pub(super) fn kv_write_context<'a>(
     pool_pages: usize,
     tpu: bool,
 ) -> Result<render::KvWriteContext<'a>, KernelError> {
-    at_least_one("tokens", tokens)?;
-    at_least_one("pool_pages", pool_pages)?;
+    sizes::size("tokens", tokens)?;
+    sizes::size("pool_pages", pool_pages)?;
+    let (dtype, row) = (spec.dtype(), [spec.kv_heads(), spec.head_dim()]);
+    sizes::tensor("k and v", dtype, &[tokens, 2, row[0], row[1]])?;
+    sizes::tensor("kv_pages", dtype, &[pool_pages, 2, row[0], spec.page_size(), row[1]])?;
     let params = params::KvWrite {
         kv_heads: spec.kv_heads(),
         head_dim: spec.head_dim(),
@@ -136,8 +140,7 @@ pub(super) fn labels_context<'a>(
     rows: usize,
     vocab_block: usize,
 ) -> Result<render::LabelsContext<'a>, KernelError> {
-    at_least_one("tokens", tokens)?;
-    at_least_one("rows", rows)?;
+    labels_sizes(spec, tokens, rows)?;
     let params = params::Labels {
         hidden: spec.hidden(),
         vocab: spec.vocab(),
@@ -146,6 +149,20 @@ pub(super) fn labels_context<'a>(
         dtype: spec.dtype().mlir().to_owned(),
     };
     Ok(render::LabelsContext { name, params, tokens, rows, vocab_block })
+}
+
+/// Refuses a number of hidden rows, or of those to score, that no label kernel takes.
+pub(super) fn labels_sizes(spec: &LabelLogprobsSpec, tokens: usize, rows: usize) -> Result<(), KernelError> {
+    sizes::size("tokens", tokens)?;
+    sizes::size("rows", rows)?;
+    let (hidden, labels) = (spec.hidden(), spec.labels().len());
+    sizes::tensor("hidden", spec.dtype(), &[tokens, hidden])?;
+    sizes::tensor("lm_head", spec.dtype(), &[spec.vocab(), hidden])?;
+    sizes::tensor("rows of hidden", DType::F32, &[rows, hidden])?;
+    sizes::tensor("logits of a vocabulary block", DType::F32, &[rows, BLOCKS.vocab_block])?;
+    let lists = if matches!(spec.labels(), LabelSet::PerRow(_)) { rows } else { 1 };
+    sizes::tensor("rows of the labels", DType::F32, &[lists, labels, hidden])?;
+    sizes::tensor("the result", DType::F32, &[rows, labels, 2])
 }
 
 /// Parameter types of label kernels, for every target.
@@ -175,10 +192,6 @@ fn shape(field: &'static str, value: usize, bound: String) -> KernelError {
     KernelError::Shape { field, value, bound }
 }
 
-fn at_least_one(field: &'static str, value: usize) -> Result<(), KernelError> {
-    if value == 0 { Err(shape(field, value, "at least 1".to_owned())) } else { Ok(()) }
-}
-
 /// Refuses a tiling that is for another target than a kernel.
 pub(super) fn takes(kernel: &'static str, tiling: &Tiling, expected: Target) -> Result<(), KernelError> {
     let target = Target::of(tiling);
@@ -196,15 +209,23 @@ pub(super) fn attention_context<'a>(
     bucket: &Bucket,
     pool_pages: usize,
 ) -> Result<render::AttentionContext<'a>, KernelError> {
-    at_least_one("pool_pages", pool_pages)?;
+    sizes::size("pool_pages", pool_pages)?;
+    sizes::bucket(bucket)?;
     if !tiling.kv_tile().is_multiple_of(spec.page_size()) {
         let bound = format!("a multiple of page_size ({})", spec.page_size());
         return Err(shape("kv_tile", tiling.kv_tile(), bound));
     }
-    if bucket.q_tile == 0 || bucket.tokens == 0 || !bucket.tokens.is_multiple_of(bucket.q_tile) {
-        let bound = format!("a positive multiple of q_tile ({})", bucket.q_tile);
-        return Err(shape("bucket.tokens", bucket.tokens, bound));
+    let (q_tile, most) = (bucket.q_tile, tiling.q_tile());
+    if !q_tile.is_power_of_two() || q_tile > most || (tiling.is_tpu() && q_tile < most) {
+        let bound =
+            if tiling.is_tpu() { "that of the tiling" } else { "a power of two, at most that of the tiling" };
+        return Err(shape("bucket.q_tile", q_tile, format!("{bound} ({most})")));
     }
+    let (dtype, dim, pool) =
+        (spec.dtype(), spec.head_dim(), [pool_pages, 2, spec.kv_heads(), spec.page_size()]);
+    sizes::tensor("q", DType::F32, &[bucket.tokens, spec.q_heads(), dim])?;
+    sizes::tensor("kv_pages", dtype, &[pool[0], pool[1], pool[2], pool[3], dim])?;
+    sizes::tensor("the slots of new keys and values", dtype, &[bucket.key_slots, 2, spec.kv_heads(), dim])?;
     let rows = layout::HEADER + layout::ROW_SECTIONS * bucket.tokens;
     let least = rows + (tiling.kv_tile() / spec.page_size()).max(tiling.own_tile()).max(layout::TILE_WORDS);
     if bucket.meta_words < least {

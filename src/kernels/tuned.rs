@@ -56,22 +56,23 @@ impl fmt::Display for TunedTiling {
 /// VMEM that attention's Mosaic text declares with these tiles, in bytes, or a little more: a ring of key tiles (four;
 /// eight where a query tile has several row blocks), scores and probabilities of all heads, a mask, results and
 /// statistics, scaled queries, and two windows each of queries, results and row words. The compiler's temporaries come on
-/// top. [`TpuKind::vmem_budget`] bounds it.
+/// top. [`TpuKind::vmem_budget`] bounds it. `usize::MAX` stands for that and more.
 pub fn attention_vmem(spec: &AttentionSpec, tiling: &Tiling) -> usize {
     let (heads, dim, element) = (spec.kv_heads(), spec.head_dim(), spec.dtype().size());
-    let rows = tiling.q_tile() * spec.group_size();
-    let (block, kv_tile) = (tiling.row_block() * spec.group_size(), tiling.kv_tile());
+    let (group, kv_tile) = (spec.group_size(), tiling.kv_tile());
     // Arrays whose last dimension is a head's are padded to 128 lanes.
     let padded = dim.next_multiple_of(128);
     let depth = if tiling.many_blocks() { 8 } else { 4 };
-    let ring = depth * 2 * heads * kv_tile * padded * element;
     // Two heads of 128 that share a product have a mask side by side.
-    let masks = if block == 128 && dim == 128 && element == 2 { 2 } else { 1 };
-    let scores = block * kv_tile * (heads * (4 + element) + 4 * masks);
-    let results = heads * rows * (4 * dim + 3 * 8 * 4);
-    let queries = heads * rows * 2 * dim * element;
-    let windows = 2 * rows * (2 * heads * padded * element + 8 * 4);
-    ring + scores + results + queries + windows
+    let masks = if tiling.row_block() * group == 128 && dim == 128 && element == 2 { 2 } else { 1 };
+    let product = |factors: &[usize]| factors.iter().fold(1, |n: usize, &factor| n.saturating_mul(factor));
+    let rows = tiling.q_tile() * group;
+    let ring = product(&[depth, 2, heads, kv_tile, padded, element]);
+    let scores = product(&[tiling.row_block() * group, kv_tile, heads * (4 + element) + 4 * masks]);
+    let results = product(&[heads, rows, 4 * dim + 3 * 8 * 4]);
+    let queries = product(&[heads, rows, 2 * dim * element]);
+    let windows = product(&[2, rows, 2 * heads * padded * element + 8 * 4]);
+    [ring, scores, results, queries, windows].into_iter().fold(0, usize::saturating_add)
 }
 
 /// Block sizes of attention for a shape on a kind of TPU: those of the table's entry for the device, the class, the dtype

@@ -1,4 +1,4 @@
-use super::{Kernel, KernelError, Target, TpuKind, WorkloadClass, tuned_tiling};
+use super::{Kernel, KernelError, Target, TpuKind, WorkloadClass, sizes, tuned_tiling};
 use crate::batch::{BatchError, Bucket, Group, Planner, Tiling};
 use crate::spec::{AttentionSpec, KvWriteSpec, LabelLogprobsSpec};
 
@@ -58,7 +58,13 @@ impl Workload {
         tiling: Tiling,
         sliding_window: Option<u32>,
     ) -> Result<Bucket, KernelError> {
+        for (field, value) in
+            [("query", self.query), ("items", self.items), ("item_tokens", self.item_tokens)]
+        {
+            sizes::within(field, value, 0, Planner::MAX_TOKENS)?;
+        }
         let tokens = self.query + self.items * self.item_tokens;
+        sizes::within("query + items x item_tokens", tokens, 1, Planner::MAX_TOKENS)?;
         let ends = (0..=self.items).map(|i| self.query + i * self.item_tokens);
         let offsets: Vec<i32> = [0].into_iter().chain(ends.map(|end| end as i32)).collect();
         let group = Group { cu_seg_lens: &offsets, lead: true, ..Group::default() };

@@ -1,28 +1,39 @@
-/// Pages of one token sequence, kept until [`release`](super::PrefixCache::release): first those that were found
-/// written, then new ones for the rest.
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::pool::{Held, Pool};
+
+/// Pages of one token sequence, kept until it is dropped: first those that were found written, then new ones for the rest.
+///
+/// Dropped, it gives its pages back: those that were committed stay until their room is needed, the others are free.
 #[derive(Debug)]
-#[must_use = "pages stay held until the hold is released"]
+#[must_use = "pages are given back when the hold is dropped"]
 pub struct Hold {
-    /// Page ids in token order.
-    pub(super) pages: Vec<i32>,
-    /// Tokens whose keys and values were there.
-    pub(super) found: usize,
-    /// Nodes of the index that this hold counts in.
-    pub(super) nodes: Vec<usize>,
-    /// Pages that no other sequence knows of.
-    pub(super) own: Vec<i32>,
-    /// State of the cache that the ids belong to.
-    pub(super) generation: u64,
+    /// The cache that it is of.
+    pub(super) pool: Arc<Mutex<Pool>>,
+    pub(super) held: Held,
 }
 
 impl Hold {
     /// Page ids in token order: page `i` is for tokens `i * page_size..`.
     pub fn pages(&self) -> &[i32] {
-        &self.pages
+        &self.held.pages
     }
 
     /// Tokens at the start of the sequence whose keys and values are in the pages already. The rest is to be written.
     pub fn found(&self) -> usize {
-        self.found
+        self.held.found
+    }
+
+    /// Says that keys and values of all tokens that it was acquired for are in its pages now, so that later requests may find
+    /// them. Where another request was first, its pages stay the ones that are found. After
+    /// [`PrefixCache::clear`](super::PrefixCache::clear) it says nothing, for the pages may be others' by then.
+    pub fn commit(&mut self) {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner).commit(&mut self.held);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner).release(&mut self.held);
     }
 }

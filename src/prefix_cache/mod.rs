@@ -6,15 +6,19 @@
 //!
 //! ```text
 //! acquire ── pages found, pages to write ──► device writes ──► commit ──► found by later requests
-//!    └── a Hold keeps all of them ─────────────────────────────────────► release
+//!    └── a Hold keeps all of them ─────────────────────────────────────► dropped
 //! ```
 //!
 //! A page that a [`Hold`] names is never evicted. Of the others the least recently used leaf goes first, so a prefix
 //! outlives what extends it only as long as it is used.
 
 mod cache;
+mod error;
 mod hold;
+mod pool;
 mod tree;
 
-pub use cache::{PrefixCache, PrefixStats};
+pub use cache::PrefixCache;
+pub use error::PrefixError;
 pub use hold::Hold;
+pub use pool::PrefixStats;

@@ -5,6 +5,7 @@ use super::element::Element;
 use super::error::RuntimeError;
 use super::ffi::buffer::RawBuffer;
 use super::ffi::types::{Dims, element_count};
+use super::host::zeros;
 use crate::spec::DType;
 
 /// An array on a device. Clones name the same memory, which is freed with the last of them.
@@ -86,10 +87,12 @@ impl Buffer {
     /// Copies the contents to the host, in row-major order, once they are there.
     ///
     /// # Errors
-    /// `T` is not the buffer's element type, the buffer was donated, or what should have made the contents failed.
+    /// `T` is not the buffer's element type, the host cannot allocate the elements, the buffer was donated, or what should
+    /// have made the contents failed.
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>, RuntimeError> {
         self.check_dtype::<T>()?;
-        let mut values = bytemuck::zeroed_vec(self.inner.len);
+        let len = self.inner.len;
+        let mut values = zeros(len).ok_or(RuntimeError::HostMemory { len, dtype: T::DTYPE })?;
         self.inner.raw.download(&self.inner.dims, bytemuck::cast_slice_mut::<T, u8>(&mut values))?;
         Ok(values)
     }

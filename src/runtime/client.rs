@@ -67,14 +67,10 @@ impl Client {
     /// Opens the plugin's devices.
     ///
     /// # Errors
-    /// The plugin finds no devices, or refuses an option.
+    /// The plugin finds no devices or refuses an option, or it is to make no devices or too many.
     pub fn new(plugin: &Plugin, options: ClientOptions) -> Result<Self, RuntimeError> {
         let _span = tracing::debug_span!("new_client", plugin = %plugin.path().display()).entered();
-        let mut named = options.named;
-        if let Some(devices) = options.device_count.filter(|_| plugin.is_cpu()) {
-            named.push(("cpu_device_count".to_owned(), i64::from(devices).into()));
-        }
-        let raw = RawClient::create(plugin.table(), &named)?;
+        let raw = RawClient::create(plugin.table(), &options.checked(plugin.is_cpu())?)?;
         let platform_name = raw.platform_name()?;
         let platform_version = raw.platform_version()?;
         let devices: Vec<Device> = raw
@@ -180,7 +176,8 @@ impl Client {
     /// ask for the same program at once share one compilation.
     ///
     /// # Errors
-    /// The compiler's words, or an output type that has no [`DType`](crate::spec::DType).
+    /// The compiler's words, an output type that has no [`DType`](crate::spec::DType), or options that ask for devices that
+    /// the client has not.
     pub fn compile(&self, mlir: &str, options: &CompileOptions) -> Result<Arc<Executable>, RuntimeError> {
         self.get(mlir, options, &Ahead::default())
     }
@@ -236,7 +233,7 @@ impl Client {
     ) -> Result<Arc<Executable>, RuntimeError> {
         let _span =
             tracing::debug_span!("compile", platform = self.platform_name(), bytes = mlir.len()).entered();
-        let encoded = options.to_pjrt()?.encode();
+        let encoded = options.to_pjrt(self.devices().len())?.encode();
         let raw = &self.inner.raw;
         self.inner.cache.get(
             mlir,

@@ -34,7 +34,8 @@ impl CompileOptions {
         Self::default()
     }
 
-    /// Runs the same program on this many devices, each with its own arguments.
+    /// Runs the same program on this many devices, each with its own arguments: from 1 to as many as there are, times the
+    /// partitions.
     pub fn num_replicas(mut self, replicas: u32) -> Self {
         self.num_replicas = replicas;
         self
@@ -58,7 +59,7 @@ impl CompileOptions {
         self
     }
 
-    /// Compiles for this device, by its ordinal; the plugin chooses by default.
+    /// Compiles for this device, by its ordinal, below the number of devices; the plugin chooses by default.
     pub fn device_ordinal(mut self, ordinal: u32) -> Self {
         self.device_ordinal = ordinal.into();
         self
@@ -71,12 +72,27 @@ impl CompileOptions {
         self
     }
 
-    /// The options as `pjrt` encodes them.
-    pub(crate) fn to_pjrt(&self) -> Result<pjrt::CompileOptions, RuntimeError> {
-        for (field, value) in [("num_replicas", self.num_replicas), ("num_partitions", self.num_partitions)] {
-            if value == 0 {
-                return Err(RuntimeError::CompileOption { field, value: 0, bound: "at least 1" });
+    /// The options as `pjrt` encodes them, for a client or topology of `devices`. Plugins narrow numbers, and abort at
+    /// those that are negative then.
+    pub(crate) fn to_pjrt(&self, devices: usize) -> Result<pjrt::CompileOptions, RuntimeError> {
+        let refuse = |field, value: i64, bound| Err(RuntimeError::CompileOption { field, value, bound });
+        let most = i64::try_from(devices).unwrap_or(i64::MAX);
+        let (replicas, partitions) = (i64::from(self.num_replicas), i64::from(self.num_partitions));
+        for (field, value) in [("num_replicas", replicas), ("num_partitions", partitions)] {
+            if !(1..=most).contains(&value) {
+                return refuse(field, value, format!("from 1 to {most}, the number of devices"));
             }
+        }
+        if replicas > most / partitions {
+            let bound = format!("at most {most}, the number of devices");
+            return refuse("num_replicas x num_partitions", replicas.saturating_mul(partitions), bound);
+        }
+        if self.device_ordinal >= most {
+            return refuse(
+                "device_ordinal",
+                self.device_ordinal,
+                format!("below {most}, the number of devices"),
+            );
         }
         let mut options = pjrt::CompileOptions::new();
         let proto = options.proto_mut();

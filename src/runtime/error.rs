@@ -216,7 +216,33 @@ pub enum RuntimeError {
         /// Its value.
         value: i64,
         /// The bound, as text.
-        bound: &'static str,
+        bound: String,
+    },
+    /// A client option is out of range.
+    #[error("client option {field} is {value}; it must be from 1 to {most}")]
+    ClientOption {
+        /// The option.
+        field: &'static str,
+        /// Its value.
+        value: i64,
+        /// The greatest value.
+        most: u32,
+    },
+    /// A topology's name says that it has no chips, or more than any.
+    #[error("topology is {name:?}; its chips must be numbers from 1 joined by x, {most} chips at most")]
+    TopologyChips {
+        /// The name asked for.
+        name: String,
+        /// The most chips.
+        most: usize,
+    },
+    /// The host has not the memory for so many elements.
+    #[error("{len} elements of {dtype} are asked for; the host cannot allocate as many")]
+    HostMemory {
+        /// Number of elements.
+        len: usize,
+        /// Their type.
+        dtype: DType,
     },
 }
 

@@ -59,7 +59,7 @@ impl Executable {
         if signature.is_none() {
             tracing::debug!("no readable @main in the program text: only the plugin checks its arguments");
         }
-        Ok(Self { raw, signature, devices: replicas * partitions, partitioned: partitions > 1 })
+        Ok(Self { raw, signature, devices: replicas.saturating_mul(partitions), partitioned: partitions > 1 })
     }
 
     /// Parameter types, where the program text has a readable `@main`.

@@ -1,6 +1,7 @@
 use std::ops::{Deref, DerefMut};
 
 use super::element::Element;
+use super::error::RuntimeError;
 use super::ffi::buffer::HostBytes;
 
 /// The alignment from which CPU plugins use host memory in place instead of copying it.
@@ -19,18 +20,28 @@ pub struct HostBuffer<T> {
 
 impl<T: Element> HostBuffer<T> {
     /// `len` zeros.
-    pub fn zeroed(len: usize) -> Self {
-        let lines = bytemuck::zeroed_vec(len.div_ceil(size_of::<Line>() / size_of::<T>()));
-        Self { lines, len, element: std::marker::PhantomData }
+    ///
+    /// # Errors
+    /// The host cannot allocate as many.
+    pub fn zeroed(len: usize) -> Result<Self, RuntimeError> {
+        let lines = zeros(len.div_ceil(size_of::<Line>() / size_of::<T>()))
+            .ok_or(RuntimeError::HostMemory { len, dtype: T::DTYPE })?;
+        Ok(Self { lines, len, element: std::marker::PhantomData })
     }
 }
 
-impl<T: Element> From<&[T]> for HostBuffer<T> {
-    fn from(values: &[T]) -> Self {
-        let mut buffer = Self::zeroed(values.len());
+impl<T: Element> TryFrom<&[T]> for HostBuffer<T> {
+    type Error = RuntimeError;
+    fn try_from(values: &[T]) -> Result<Self, RuntimeError> {
+        let mut buffer = Self::zeroed(values.len())?;
         buffer.copy_from_slice(values);
-        buffer
+        Ok(buffer)
     }
+}
+
+/// `len` zeros, if the host can allocate them.
+pub(super) fn zeros<T: bytemuck::Zeroable>(len: usize) -> Option<Vec<T>> {
+    bytemuck::try_zeroed_vec(len).ok()
 }
 
 impl<T: Element> Deref for HostBuffer<T> {

@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 
+use super::error::RuntimeError;
 use super::precompiled::Precompiled;
 
 /// Value of a named plugin option or attribute.
@@ -88,11 +89,40 @@ impl ClientOptions {
         self
     }
 
-    /// How many devices a CPU plugin makes (its own default is 4 on some plugins). Other plugins have the devices they
-    /// have and are not told.
+    /// Most devices that a CPU plugin is asked for: each costs threads, and some plugins take minutes for a few thousand.
+    pub const MAX_DEVICES: u32 = 1024;
+
+    /// How many devices a CPU plugin makes (its own default is 4 on some plugins), from 1 to
+    /// [`MAX_DEVICES`](Self::MAX_DEVICES); [`Client::new`](super::Client::new) refuses others. Other plugins have the devices
+    /// they have and are not told.
     pub fn device_count(mut self, devices: u32) -> Self {
         self.device_count = Some(devices);
         self
+    }
+
+    /// The options that a plugin is passed. CPU plugins abort at a number of devices below 0, and narrow one that is no `i32`.
+    pub(crate) fn checked(&self, cpu: bool) -> Result<Vec<(String, OptionValue)>, RuntimeError> {
+        const NAME: &str = "cpu_device_count";
+        let check = |field, value: i64| {
+            let most = Self::MAX_DEVICES;
+            if (1..=most.into()).contains(&value) {
+                return Ok(());
+            }
+            Err(RuntimeError::ClientOption { field, value, most })
+        };
+        let mut named = self.named.clone();
+        for (name, value) in &named {
+            if let (NAME, OptionValue::Int64(value)) = (name.as_str(), value) {
+                check(NAME, *value)?;
+            }
+        }
+        if let Some(devices) = self.device_count {
+            check("device_count", devices.into())?;
+            if cpu {
+                named.push((NAME.to_owned(), i64::from(devices).into()));
+            }
+        }
+        Ok(named)
     }
 
     /// Whether executables are kept in memory and shared between equal compile requests. On by default.

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use crate::batch::BatchError;
+use crate::prefix_cache::PrefixError;
 
 /// Why a request was refused or failed. [`code`](Self::code) and [`param`](Self::param) are for machines.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -82,6 +83,19 @@ pub enum ScoreError {
         /// Tokens that the pool holds.
         capacity: usize,
     },
+    /// An engine's limits are none that requests can be scored with.
+    #[error("limits.{field} is {value}; it must be {bound}")]
+    Limit {
+        /// The limit.
+        field: &'static str,
+        /// Its value.
+        value: usize,
+        /// The bound.
+        bound: String,
+    },
+    /// The pool of an engine's limits is none.
+    #[error(transparent)]
+    Pool(#[from] PrefixError),
     /// The planner refused a pass.
     #[error(transparent)]
     Batch(#[from] BatchError),
@@ -122,6 +136,7 @@ impl ScoreError {
             ScoreError::ContextLength { .. } => "context_length_exceeded",
             ScoreError::ItemTooLong { .. } => "item_too_long",
             ScoreError::QueryTooLong { .. } => "query_too_long",
+            ScoreError::Limit { .. } | ScoreError::Pool(_) => "engine_limits",
             ScoreError::Batch(_) => "batch_error",
             ScoreError::Engine(_) => "engine_error",
             ScoreError::ResultCount { .. } | ScoreError::NonFinite { .. } => "engine_result",
@@ -140,7 +155,9 @@ impl ScoreError {
             | ScoreError::ItemTooLong { item, .. } => Some(format!("items[{item}]")),
             ScoreError::TokenOutOfRange { field, index, .. } => Some(format!("{field}[{index}]")),
             ScoreError::QueryTooLong { .. } => Some("query".into()),
-            ScoreError::Batch(_)
+            ScoreError::Limit { .. }
+            | ScoreError::Pool(_)
+            | ScoreError::Batch(_)
             | ScoreError::Engine(_)
             | ScoreError::ResultCount { .. }
             | ScoreError::NonFinite { .. } => None,

@@ -145,25 +145,18 @@ impl Job {
     }
 
     /// Ends the step that was just run.
-    pub fn advance(&mut self, prefixes: &mut PrefixCache) {
+    pub fn advance(&mut self) {
         let Some(step) = self.steps.as_mut().and_then(VecDeque::pop_front) else { return };
         self.progress.passes_done += 1;
         self.progress.items_done += step.items.len();
         let whole = step.query.end == self.request.query.len() && !step.query.is_empty();
         if let (true, Some(hold)) = (self.keep && whole, &mut self.hold) {
-            prefixes.commit(hold, &self.request.query);
+            hold.commit();
         }
     }
 
     /// Whether no step is left.
     pub fn is_done(&self) -> bool {
         self.steps.as_ref().is_some_and(VecDeque::is_empty)
-    }
-
-    /// Gives its pages back.
-    pub fn release(&mut self, prefixes: &mut PrefixCache) {
-        if let Some(hold) = self.hold.take() {
-            prefixes.release(hold);
-        }
     }
 }

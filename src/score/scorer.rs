@@ -36,8 +36,13 @@ pub struct Finished {
 
 impl<E: ForwardPass> Scorer<E> {
     /// A scorer that packs as much into a pass as the engine takes.
+    ///
+    /// # Errors
+    /// The engine's limits contradict each other, or are such that it could take no request, or had to refuse later what
+    /// they allow. The error names the limit.
     pub fn new(engine: E) -> Result<Self, ScoreError> {
         let limits = engine.limits();
+        limits.check()?;
         let planner = Planner::new(limits.page_size, limits.pool_pages, limits.tiling)?
             .with_max_tokens(limits.pass_tokens)
             .with_gaps();
@@ -46,7 +51,7 @@ impl<E: ForwardPass> Scorer<E> {
             limits,
             planner,
             policy: Policy { algorithm: Algorithm::default(), budget: limits.pass_tokens, reuse: false },
-            prefixes: PrefixCache::new(limits.pool_pages, limits.page_size),
+            prefixes: PrefixCache::new(limits.pool_pages, limits.page_size)?,
             jobs: VecDeque::new(),
             finished: Vec::new(),
             next_ticket: 0,
@@ -143,10 +148,8 @@ impl<E: ForwardPass> Scorer<E> {
     /// Forgets a request: it takes no part in further passes and gets no result. Whether there was one.
     pub fn cancel(&mut self, ticket: Ticket) -> bool {
         let Some(at) = self.jobs.iter().position(|job| job.ticket == ticket) else { return false };
-        if let Some(mut job) = self.jobs.remove(at) {
-            tracing::debug!(request = ticket.0, "cancelled");
-            job.release(&mut self.prefixes);
-        }
+        self.jobs.remove(at);
+        tracing::debug!(request = ticket.0, "cancelled");
         true
     }
 
@@ -200,7 +203,7 @@ impl<E: ForwardPass> Scorer<E> {
                         // What it wrote to pages is not kept either.
                         Err(error) => Err(error),
                         Ok(()) => {
-                            job.advance(&mut self.prefixes);
+                            job.advance();
                             on_part(job);
                             if !job.is_done() {
                                 continue;
@@ -229,11 +232,10 @@ impl<E: ForwardPass> Scorer<E> {
         // Who took part goes behind who waited.
         let served: HashSet<Ticket> = chosen.iter().map(|&at| self.jobs[at].ticket).collect();
         let (mut waiting, mut again) = (VecDeque::new(), VecDeque::new());
-        for mut job in std::mem::take(&mut self.jobs) {
+        for job in std::mem::take(&mut self.jobs) {
             if done.contains(&job.ticket) {
                 let passes = job.progress().passes_done;
                 tracing::debug!(request = job.ticket.0, passes, "finished");
-                job.release(&mut self.prefixes);
             } else if served.contains(&job.ticket) {
                 again.push_back(job);
             } else {

@@ -37,7 +37,8 @@ pub(super) fn validate(request: &ScoreRequest, limits: &Limits) -> Result<(), Sc
 /// Tokens that packed passes compute: an item-first query once for every item.
 fn computed_tokens(request: &ScoreRequest) -> usize {
     let queries = if request.item_first { request.items.len() } else { 1 };
-    queries * request.query.len() + request.items.iter().map(Vec::len).sum::<usize>()
+    let items = request.items.iter().map(Vec::len).fold(0, usize::saturating_add);
+    queries.saturating_mul(request.query.len()).saturating_add(items)
 }
 
 fn ids(field: impl Fn() -> String, ids: &[i32], vocabulary: usize) -> Result<(), ScoreError> {

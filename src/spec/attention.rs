@@ -1,5 +1,5 @@
 use super::DType;
-use super::error::{PageRule, SpecError, float, index_sized, positive};
+use super::error::{PageRule, SpecError, float, index_sized, positive, row};
 
 /// Static shape of ragged paged attention.
 ///
@@ -126,6 +126,7 @@ impl AttentionSpecBuilder {
                 supported: "64, 128, 256",
             });
         }
+        row("q_heads", s.q_heads, s.head_dim)?;
         page_size(s.page_size)?;
         float("dtype", s.dtype)?;
         positive_real("scale", s.scale)?;

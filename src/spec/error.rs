@@ -85,6 +85,17 @@ pub(crate) fn index_sized(field: &'static str, value: usize) -> Result<usize, Sp
     Ok(value)
 }
 
+/// `Err(OutOfRange)` when a token's elements do not fit an `i32`.
+pub(crate) fn row(field: &'static str, heads: usize, head_dim: usize) -> Result<(), SpecError> {
+    match heads.checked_mul(head_dim) {
+        Some(elements) if elements <= i32::MAX as usize => Ok(()),
+        _ => {
+            let bound = "such that it times head_dim is at most 2147483647";
+            Err(SpecError::OutOfRange { field, value: heads.to_string(), bound })
+        }
+    }
+}
+
 /// `Err(Unsupported)` for a dtype that kernels do not compute on.
 pub(crate) fn float(field: &'static str, dtype: super::DType) -> Result<super::DType, SpecError> {
     if dtype.is_float() {

@@ -1,6 +1,6 @@
 use super::DType;
 use super::attention::page_size as checked_page_size;
-use super::error::{SpecError, float, index_sized};
+use super::error::{SpecError, float, index_sized, row};
 
 /// Static shape of the KV-page write.
 ///
@@ -16,9 +16,12 @@ pub struct KvWriteSpec {
 impl KvWriteSpec {
     /// Checks every field; bounds are those of [`AttentionSpec`](super::AttentionSpec), any `head_dim`.
     pub fn new(kv_heads: usize, head_dim: usize, page_size: usize, dtype: DType) -> Result<Self, SpecError> {
+        index_sized("kv_heads", kv_heads)?;
+        index_sized("head_dim", head_dim)?;
+        row("kv_heads", kv_heads, head_dim)?;
         Ok(KvWriteSpec {
-            kv_heads: index_sized("kv_heads", kv_heads)?,
-            head_dim: index_sized("head_dim", head_dim)?,
+            kv_heads,
+            head_dim,
             page_size: checked_page_size(page_size)?,
             dtype: float("dtype", dtype)?,
         })

@@ -50,9 +50,9 @@ fn writes_nothing_outside(text: &str) -> Killed {
 fn writes_no_others(text: &str) -> Killed {
     let mut case = case();
     case.expected.assign(&case.pages);
-    let mut table = case.slots.chunk_table();
+    let mut table = case.chunk_table();
     let own = table[0];
-    for identity in [0, own ^ 1, case.slots.words()[0]] {
+    for identity in [0, own ^ 1, case.slots.words(&case.plan).unwrap()[0]] {
         table[0] = identity;
         let operands = case.operands_with(table.clone());
         let outcome =
@@ -66,7 +66,7 @@ fn writes_no_others(text: &str) -> Killed {
 
 pub fn mutants() -> Vec<Mutant> {
     let case = case();
-    let (text, table) = (case.text(), case.slots.chunk_table());
+    let (text, table) = (case.text(), case.chunk_table());
     let chunks = table[1] as usize;
     // The third chunk is written in part.
     let word = |chunk: usize, field: usize| 2 + 3 * chunk + field;

@@ -102,7 +102,7 @@ fn kv_write() -> Vec<Mutant> {
         Tensor::from_array(case.k.view()).unwrap(),
         Tensor::from_array(case.v.view()).unwrap(),
         Tensor::from_array(case.pages.view()).unwrap(),
-        ints(&case.slots.chunk_table()),
+        ints(&case.chunk_table()),
         Tensor::new(&[], vec![case.first_page]).unwrap(),
     ];
     let edits = vec![

@@ -156,10 +156,10 @@ impl ForwardPass for Llama {
         if kv == KvUse::Write {
             words.push(match self.client.target() {
                 Target::Tpu => {
-                    table = pass.kv_slots().chunk_table();
+                    table = pass.kv_slots().chunk_table(pass.plan())?;
                     &table
                 }
-                Target::Portable => pass.kv_slots().words(),
+                Target::Portable => pass.kv_slots().words(pass.plan())?,
             });
         }
         words.extend([pass.rows(), pass.labels()]);

@@ -41,7 +41,7 @@ pub enum KvUse {
 
 impl KvUse {
     fn of(pass: &Pass) -> Self {
-        if pass.kv_slots().slots().iter().any(|&slot| slot >= 0) {
+        if !pass.kv_slots().is_empty() {
             KvUse::Write
         } else if pass.prefix_tokens() > 0 {
             KvUse::Read
@@ -82,7 +82,7 @@ pub fn render(model: &Model<'_>, shape: &Shape) -> Result<String, EngineError> {
         Kernel::Attention { spec: own_spec, tiling, bucket, pool_pages: pool }
     })?;
     let positions = kernels::positions("positions", &bucket)?;
-    let label_logprobs = function(Kernel::label_logprobs(&labels, tokens, shape.rows))?;
+    let label_logprobs = function(Kernel::label_logprobs(&labels, tokens, shape.rows)?)?;
     let mut templates = Environment::new();
     templates.set_undefined_behavior(UndefinedBehavior::Strict);
     let text = templates.render_str(

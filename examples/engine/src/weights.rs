@@ -77,7 +77,7 @@ impl Loader<'_> {
         store: impl Fn(f32) -> T,
     ) -> Result<Buffer, EngineError> {
         let values = self.read(name, dims)?;
-        let mut host = HostBuffer::zeroed(values.len());
+        let mut host = HostBuffer::zeroed(values.len())?;
         copy(&values, &mut host, store);
         Ok(self.client.upload_owned(host, dims)?)
     }
@@ -92,7 +92,7 @@ impl Loader<'_> {
     ) -> Result<Buffer, EngineError> {
         let size: usize = dims.iter().product();
         let layers = self.config.layers;
-        let mut host = HostBuffer::zeroed(layers * size);
+        let mut host = HostBuffer::zeroed(layers.saturating_mul(size))?;
         for (layer, target) in host.chunks_exact_mut(size).enumerate() {
             let values = self.read(&format!("blk.{layer}.{name}.weight"), dims)?;
             match head_dim {

@@ -138,7 +138,7 @@ impl<E: Bits> Emulated<E> {
             Tensors { q: padded(&q), k: padded(&k), v: padded(&v), kv_pages, first_page: 0, layer_pages };
         let (out, _) = MosaicAttention::new(&self.spec, plan, &tensors).run(&RunOptions::default());
         self.runs[0] += 1;
-        if pass.kv_slots().slots().iter().any(|&slot| slot >= 0) {
+        if !pass.kv_slots().is_empty() {
             self.write(pass, layer, tensors);
         }
         let tokens = plan.num_tokens();
@@ -150,8 +150,8 @@ impl<E: Bits> Emulated<E> {
         let slots = pass.kv_slots().clone();
         let mut expected = pages.clone();
         reference::kv_write(k.view(), v.view(), slots.slots(), expected.view_mut());
-        let case =
-            KvWriteCase { spec: KvWriteSpec::from(&self.spec), slots, first_page: 0, k, v, pages, expected };
+        let (spec, plan) = (KvWriteSpec::from(&self.spec), pass.plan().clone());
+        let case = KvWriteCase { spec, plan, slots, first_page: 0, k, v, pages, expected };
         let kernel = Emulator::new(&case.text()).unwrap();
         let written = kernel.run(&case.operands()).unwrap_or_else(|e| panic!("{e}")).outputs.remove(0);
         assert!(case.is_expected(&written));

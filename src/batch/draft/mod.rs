@@ -10,7 +10,7 @@ use super::group::CheckedGroups;
 use super::identity::identity;
 use super::limits::Limits;
 use super::meta::{layout, table_start};
-use super::plan::{Plan, PlanStats};
+use super::plan::{Plan, PlanNumber, PlanStats};
 use super::{BatchError, Tiling};
 use rows::{Rows, SlotMap};
 use steps::Steps;
@@ -77,7 +77,8 @@ pub(super) fn draft(
         num_tokens,
         meta,
         stats,
-        prefix_lens: groups.iter().map(|g| g.prefix_len).collect(),
+        groups: groups.iter().map(|g| g.span()).collect(),
+        number: PlanNumber::fresh(),
         page_size: limits.page_size,
         pool_pages: limits.pool_pages,
         sliding_window: limits.sliding_window,

@@ -2,7 +2,7 @@ use super::super::function::Function;
 use super::super::portable::{attention_context, attention_types, takes};
 use super::super::target::Target;
 use super::super::{KernelError, render};
-use super::{SMEM_LIMIT, VMEM_LIMIT, encoded, template};
+use super::{SMEM_LIMIT, VMEM_LIMIT, encoded, text};
 use crate::batch::{Bucket, Tiling, layout};
 use crate::spec::AttentionSpec;
 
@@ -16,7 +16,7 @@ pub fn attention_mosaic(
     pool_pages: usize,
 ) -> Result<String, KernelError> {
     let context = context(name, spec, tiling, bucket, pool_pages)?;
-    render::attention_mosaic(&context).map_err(template("attention"))
+    text("attention", name, render::attention_mosaic(&context))
 }
 
 /// Ragged paged attention for TPU as a StableHLO function: signature of [`attention`](super::super::attention), plans
@@ -29,7 +29,7 @@ pub fn attention_tpu(
     pool_pages: usize,
 ) -> Result<Function, KernelError> {
     let context = context(name, spec, tiling, bucket, pool_pages)?;
-    let text = render::attention_mosaic(&context).map_err(template("attention"))?;
+    let text = text("attention", name, render::attention_mosaic(&context))?;
     let rendered = render::attention_tpu(&context, &encoded(&text), VMEM_LIMIT);
     let (inputs, outputs) = attention_types(spec, bucket, pool_pages);
     Function::new("attention", name, rendered, inputs, outputs, None)
@@ -45,8 +45,9 @@ fn context<'a>(
     let shape = |field, value, bound| Err(KernelError::Shape { field, value, bound });
     takes("TPU attention", tiling, Target::Tpu)?;
     let context = attention_context(name, spec, tiling, bucket, pool_pages)?;
-    if bucket.key_slots == 0 {
-        return shape("bucket.key_slots", 0, "that of a TPU plan".to_owned());
+    if bucket.key_slots < tiling.kv_tile() {
+        let bound = format!("that of a TPU plan, at least kv_tile ({})", tiling.kv_tile());
+        return shape("bucket.key_slots", bucket.key_slots, bound);
     }
     let rows = tiling.row_block() * spec.group_size();
     if !rows.is_multiple_of(128) {

@@ -1,7 +1,7 @@
 use super::super::function::Function;
 use super::super::portable::{kv_write_context, kv_write_types};
 use super::super::{KernelError, render};
-use super::{VMEM_LIMIT, encoded, template};
+use super::{VMEM_LIMIT, encoded, text};
 use crate::batch::{CHUNK, chunk_table_words};
 use crate::spec::KvWriteSpec;
 
@@ -19,7 +19,7 @@ pub fn kv_write_mosaic(
     pool_pages: usize,
 ) -> Result<String, KernelError> {
     let context = context(name, spec, tokens, pool_pages)?;
-    render::kv_write_mosaic(&context).map_err(template("kv_write"))
+    text("kv_write", name, render::kv_write_mosaic(&context))
 }
 
 /// The KV-page write for TPU as a StableHLO function: that of [`kv_write`](super::super::kv_write) with
@@ -31,7 +31,7 @@ pub fn kv_write_tpu(
     pool_pages: usize,
 ) -> Result<Function, KernelError> {
     let context = context(name, spec, tokens, pool_pages)?;
-    let text = render::kv_write_mosaic(&context).map_err(template("kv_write"))?;
+    let text = text("kv_write", name, render::kv_write_mosaic(&context))?;
     let rendered = render::kv_write_tpu(&context, &encoded(&text), VMEM_LIMIT);
     let (inputs, outputs) = kv_write_types(spec, tokens, pool_pages, context.table_words);
     Function::new("kv_write", name, rendered, inputs, outputs, Some((2, 0)))

@@ -1,7 +1,8 @@
-use super::super::function::{Function, TensorType};
+use super::super::function::Function;
 use super::super::portable::{labels_context, labels_inputs};
-use super::super::{KernelError, render};
-use super::{VMEM_LIMIT, encoded, template};
+use super::super::tensor_type::TensorType;
+use super::super::{KernelError, render, sizes};
+use super::{MAX_ROWS, VMEM_LIMIT, encoded, text};
 use crate::spec::{DType, LabelLogprobsSpec};
 
 /// VMEM for windows and blocks of logits, in bytes; the rest of [`VMEM_LIMIT`] is the compiler's.
@@ -54,9 +55,10 @@ impl LabelTiling {
     /// Labels of a row at most: each is an unrolled pass over a block of logits.
     pub const MAX_LABELS: usize = 32;
 
-    /// Blocks for a spec and a number of rows. Refuses more than 32 labels, and a hidden size of which five
+    /// Blocks for a spec and a number of rows, from 1 to 2147483136. Refuses more than 32 labels, and a hidden size of which five
     /// buffers of 128 rows of the LM head and two of the hidden rows do not fit into 40 MiB.
     pub fn new(spec: &LabelLogprobsSpec, rows: usize, output: LabelOutput) -> Result<Self, KernelError> {
+        sizes::within("rows", rows, 1, MAX_ROWS)?;
         let labels = spec.labels().len();
         if labels > Self::MAX_LABELS {
             let bound = format!("at most {}, for the TPU kernel unrolls them", Self::MAX_LABELS);
@@ -95,7 +97,7 @@ pub fn label_logprobs_mosaic(
     output: LabelOutput,
 ) -> Result<String, KernelError> {
     let context = context(name, spec, tokens, rows, output)?;
-    render::label_logprobs_mosaic(&context).map_err(template("label_logprobs"))
+    text("label_logprobs", name, render::label_logprobs_mosaic(&context))
 }
 
 /// Label log-probs for TPU as a StableHLO function: signature of
@@ -132,7 +134,7 @@ fn function(
     output: LabelOutput,
 ) -> Result<Function, KernelError> {
     let context = context(name, spec, tokens, rows, output)?;
-    let text = render::label_logprobs_mosaic(&context).map_err(template("label_logprobs"))?;
+    let text = text("label_logprobs", name, render::label_logprobs_mosaic(&context))?;
     let rendered = render::label_logprobs_tpu(&context, &encoded(&text), VMEM_LIMIT);
     let outputs = vec![TensorType::new(DType::F32, &[rows, output.columns() + spec.labels().len()])];
     Function::new("label_logprobs", name, rendered, labels_inputs(spec, tokens, rows), outputs, None)

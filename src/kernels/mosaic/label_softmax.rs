@@ -1,7 +1,8 @@
-use super::super::function::{Function, TensorType};
+use super::super::function::Function;
 use super::super::portable::{labels_context, labels_inputs};
-use super::super::{KernelError, render};
-use super::{VMEM_LIMIT, encoded, template};
+use super::super::tensor_type::TensorType;
+use super::super::{KernelError, render, sizes};
+use super::{MAX_ROWS, VMEM_LIMIT, encoded, text};
 use crate::spec::{DType, LabelLogprobsSpec, LabelSet};
 
 /// VMEM for windows, logits and probabilities, in bytes; the rest of [`VMEM_LIMIT`] is the compiler's.
@@ -26,9 +27,10 @@ pub struct LabelSoftmaxTiling {
 }
 
 impl LabelSoftmaxTiling {
-    /// Blocks for a spec and a number of rows. Refuses a hidden size, and then a number of labels, with which the
+    /// Blocks for a spec and a number of rows, from 1 to 2147483136. Refuses a hidden size, and then a number of labels, with which the
     /// windows and logits of 128 rows do not fit into 40 MiB.
     pub fn new(spec: &LabelLogprobsSpec, rows: usize) -> Result<Self, KernelError> {
+        sizes::within("rows", rows, 1, MAX_ROWS)?;
         let per_row = matches!(spec.labels(), LabelSet::PerRow(_));
         let labels = spec.labels().len();
         let label_block = if per_row { 1 } else { labels.next_multiple_of(SUBLANES).min(128) };
@@ -70,7 +72,7 @@ pub fn label_softmax_mosaic(
     tokens: usize,
     rows: usize,
 ) -> Result<String, KernelError> {
-    render::label_softmax_mosaic(&context(name, spec, tokens, rows)?).map_err(template("label_softmax"))
+    text("label_softmax", name, render::label_softmax_mosaic(&context(name, spec, tokens, rows)?))
 }
 
 /// Softmax over labels for TPU as a StableHLO function: signature of
@@ -85,7 +87,7 @@ pub fn label_softmax_tpu(
     rows: usize,
 ) -> Result<Function, KernelError> {
     let context = context(name, spec, tokens, rows)?;
-    let text = render::label_softmax_mosaic(&context).map_err(template("label_softmax"))?;
+    let text = text("label_softmax", name, render::label_softmax_mosaic(&context))?;
     let rendered = render::label_softmax_tpu(&context, &encoded(&text), VMEM_LIMIT);
     let outputs = vec![TensorType::new(DType::F32, &[rows, spec.labels().len()])];
     Function::new("label_softmax", name, rendered, labels_inputs(spec, tokens, rows), outputs, None)

@@ -23,7 +23,7 @@ pub struct VerifyError {
 ///
 /// It proves that regions balance; that every value is defined once, before its use, in a region that encloses the use; that
 /// the types an operation states are those its operands were defined with; that `return` gives the function's results; and
-/// that a called function is there, with that signature. What single operations mean is the compiler's business.
+/// that a called function is there, once, with that signature. What single operations mean is the compiler's business.
 ///
 /// It knows one way of writing: an operation a line, in pretty form or generic with regions; regions opened at the end of a
 /// line; function headers over as many lines as they like. What is written otherwise is an error, not passed over.
@@ -153,6 +153,8 @@ func.func private @f(%a: tensor<4xf32>, %n: tensor<i32>) -> tensor<4xf32> {
         };
         verify(&call("f", "tensor<4xf32>")).unwrap();
         assert!(verify(&call("g", "tensor<4xf32>")).unwrap_err().to_string().contains("@g is not defined"));
+        let twice = format!("{}\n{}", good(), good());
+        assert!(verify(&twice).unwrap_err().to_string().contains("@f is defined twice"));
         assert!(verify(&call("f", "tensor<3xf32>")).unwrap_err().to_string().contains("has signature"));
     }
 }

@@ -1,6 +1,6 @@
 //! Values and regions, line by line.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::header::{Signatures, header};
 use super::syntax::{matching, split_top, top_level_colon, uses};
@@ -11,6 +11,7 @@ type Scope<'a> = HashMap<&'a str, Vec<&'a str>>;
 #[derive(Default)]
 pub(super) struct Verifier<'a> {
     modules: usize,
+    functions: HashSet<&'a str>,
     scopes: Vec<Scope<'a>>,
     results: Vec<&'a str>,
     /// Region-carrying operations still open: result name, and types where the header states them.
@@ -147,7 +148,10 @@ impl<'a> Verifier<'a> {
         if !self.pending.is_empty() {
             return Err("a function inside a region".into());
         }
-        let (_, (_, results)) = header(line).ok_or("the function header does not parse")?;
+        let (name, (_, results)) = header(line).ok_or("the function header does not parse")?;
+        if !self.functions.insert(name) {
+            return Err(format!("@{name} is defined twice"));
+        }
         let (_, rest) = line.split_once('(').ok_or("no parameter list")?;
         let close = matching(rest, ')').ok_or("the parameter list is not closed")?;
         self.results = results;

@@ -185,6 +185,11 @@ impl RawTopology {
         with_plugin(self.table, || self.inner.platform_version().into_owned())
     }
 
+    /// Number of its devices.
+    pub(crate) fn device_count(&self) -> Result<usize, RuntimeError> {
+        with_plugin(self.table, || self.inner.device_descriptions().len())
+    }
+
     /// Kinds of its devices, each once.
     pub(crate) fn device_kinds(&self) -> Result<BTreeSet<String>, RuntimeError> {
         with_plugin(self.table, || {

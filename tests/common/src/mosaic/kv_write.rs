@@ -1,6 +1,6 @@
 use half::bf16;
 use ndarray::{Array3, Array5, Axis, s};
-use tpu_rpa::batch::{Group, KvSlots, Planner};
+use tpu_rpa::batch::{Group, KvSlots, Plan, Planner};
 use tpu_rpa::emulator::{self, Operands, Tensor};
 use tpu_rpa::kernels;
 use tpu_rpa::reference;
@@ -31,6 +31,7 @@ impl Bits for bf16 {
 /// A KV write with what it must leave in the pages.
 pub struct KvWriteCase<E> {
     pub spec: KvWriteSpec,
+    pub plan: Plan,
     pub slots: KvSlots,
     /// Page of the pool from which slots count.
     pub first_page: i32,
@@ -64,7 +65,7 @@ impl<E: Bits> KvWriteCase<E> {
         let mut expected = pages.clone();
         let layer = expected.slice_mut(s![before..before + pool_pages, .., .., .., ..]);
         reference::kv_write(k.view(), v.view(), slots.slots(), layer);
-        KvWriteCase { spec, slots, first_page: before as i32, k, v, pages, expected }
+        KvWriteCase { spec, plan, slots, first_page: before as i32, k, v, pages, expected }
     }
 
     /// Random shapes and slots: runs from random places, single tokens, rows that are not written, in any order.
@@ -103,7 +104,12 @@ impl<E: Bits> KvWriteCase<E> {
     }
 
     pub fn operands(&self) -> Operands {
-        self.operands_with(self.slots.chunk_table())
+        self.operands_with(self.chunk_table())
+    }
+
+    /// The chunk table of its slots.
+    pub fn chunk_table(&self) -> Vec<i32> {
+        self.slots.chunk_table(&self.plan).unwrap()
     }
 
     /// With a chunk table of the caller's.
