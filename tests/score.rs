@@ -17,6 +17,7 @@ fn limits(pass_tokens: usize) -> Limits {
         pass_tokens,
         max_request_tokens: 20_000,
         max_items: 50,
+        sliding_window: None,
         max_labels: 20,
         page_size: PAGE_SIZE,
         pool_pages: 600 / PAGE_SIZE,

@@ -23,6 +23,8 @@ pub struct Limits {
     pub pool_pages: usize,
     /// Block sizes of the attention kernel.
     pub tiling: Tiling,
+    /// Sliding window of the attention kernel; plans are made for it.
+    pub sliding_window: Option<u32>,
 }
 
 impl Limits {

@@ -44,6 +44,7 @@ impl<E: ForwardPass> Scorer<E> {
         let limits = engine.limits();
         limits.check()?;
         let planner = Planner::new(limits.page_size, limits.pool_pages, limits.tiling)?
+            .with_sliding_window(limits.sliding_window)
             .with_max_tokens(limits.pass_tokens)
             .with_gaps();
         Ok(Scorer {

@@ -49,6 +49,7 @@ impl Llama {
             pass_tokens: config.context,
             max_request_tokens: 1 << 20,
             max_items: 10_000,
+            sliding_window: attention.sliding_window(),
             max_labels: match client.target() {
                 Target::Tpu => LabelTiling::MAX_LABELS,
                 Target::Portable => 1024,
@@ -105,6 +106,16 @@ impl Llama {
         })
     }
 
+    fn model(&self) -> program::Model<'_> {
+        program::Model {
+            config: &self.config,
+            attention: &self.attention,
+            pages: self.limits.pool_pages,
+            target: self.client.target(),
+            widen: self.client.platform_name() == "cpu",
+        }
+    }
+
     fn program(&mut self, shape: Shape) -> Result<Arc<Executable>, EngineError> {
         if let Some(program) = self.programs.get(&shape) {
             return Ok(Arc::clone(program));
@@ -113,14 +124,7 @@ impl Llama {
             listener(shape.bucket.tokens);
         }
         let start = Instant::now();
-        let model = program::Model {
-            config: &self.config,
-            attention: &self.attention,
-            pages: self.limits.pool_pages,
-            target: self.client.target(),
-            widen: self.client.platform_name() == "cpu",
-        };
-        let text = program::render(&model, &shape)?;
+        let text = program::render(&self.model(), &shape)?;
         let program = self.client.compile(&text, &CompileOptions::new())?;
         self.compile_time += start.elapsed();
         self.programs.insert(shape, Arc::clone(&program));
@@ -149,6 +153,7 @@ impl ForwardPass for Llama {
     fn run(&mut self, pass: &Pass) -> Result<Vec<f32>, EngineError> {
         let shape = Shape::of(pass);
         let kv = shape.kv;
+        program::attention(&self.model(), &shape).takes(pass.plan())?;
         let program = self.program(shape)?;
         let span = tracing::debug_span!("upload").entered();
         let table;

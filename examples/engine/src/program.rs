@@ -63,25 +63,37 @@ pub struct Model<'a> {
     pub widen: bool,
 }
 
+impl Model<'_> {
+    /// Pages of the pool that a program of this shape takes.
+    fn pool(&self, shape: &Shape) -> usize {
+        match shape.kv {
+            KvUse::None => 1,
+            KvUse::Read | KvUse::Write => self.config.layers * self.pages,
+        }
+    }
+}
+
+/// The attention kernel of programs of this shape.
+pub fn attention(model: &Model<'_>, shape: &Shape) -> Kernel {
+    let (spec, tiling, bucket) = (model.attention.clone(), shape.tiling, shape.bucket);
+    let pool_pages = model.pool(shape);
+    if shape.kv == KvUse::Write {
+        Kernel::AttentionWrite { spec, tiling, bucket, pool_pages }
+    } else {
+        Kernel::Attention { spec, tiling, bucket, pool_pages }
+    }
+}
+
 /// Text of the program that runs passes of this shape.
 pub fn render(model: &Model<'_>, shape: &Shape) -> Result<String, EngineError> {
     let (c, spec) = (model.config, model.attention);
     let tokens = shape.bucket.tokens;
-    let pool = match shape.kv {
-        KvUse::None => 1,
-        KvUse::Read | KvUse::Write => c.layers * model.pages,
-    };
     let labels =
         LabelLogprobsSpec::new(c.hidden, c.vocabulary, LabelSet::Shared(shape.labels), spec.dtype())?;
     let function = |kernel: Kernel| stablehlo_function(kernel.name(), &kernel, model.target);
     let writes = shape.kv == KvUse::Write;
-    let (own_spec, tiling, bucket) = (spec.clone(), shape.tiling, shape.bucket);
-    let attention = function(if writes {
-        Kernel::AttentionWrite { spec: own_spec, tiling, bucket, pool_pages: pool }
-    } else {
-        Kernel::Attention { spec: own_spec, tiling, bucket, pool_pages: pool }
-    })?;
-    let positions = kernels::positions("positions", &bucket)?;
+    let attention = function(attention(model, shape))?;
+    let positions = kernels::positions("positions", &shape.bucket)?;
     let label_logprobs = function(Kernel::label_logprobs(&labels, tokens, shape.rows)?)?;
     let mut templates = Environment::new();
     templates.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -97,7 +109,7 @@ pub fn render(model: &Model<'_>, shape: &Shape) -> Result<String, EngineError> {
             widen => model.widen,
             uses_kv => shape.kv != KvUse::None,
             writes_kv => writes,
-            pool,
+            pool => model.pool(shape),
             tokens,
             meta_words => shape.bucket.meta_words,
             rows => shape.rows,

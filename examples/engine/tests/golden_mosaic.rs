@@ -191,6 +191,7 @@ impl<E: Bits> ForwardPass for Emulated<E> {
             pass_tokens: PAGE_SIZE * POOL_PAGES,
             max_request_tokens: 1 << 20,
             max_items: 100,
+            sliding_window: None,
             max_labels: 32,
             page_size: PAGE_SIZE,
             pool_pages: POOL_PAGES,

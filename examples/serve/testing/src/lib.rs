@@ -123,6 +123,7 @@ impl Server {
             pass_tokens: 600,
             max_request_tokens: 40_000,
             max_items: 1000,
+            sliding_window: None,
             max_labels: 20,
             page_size: PAGE_SIZE,
             pool_pages: 600 / PAGE_SIZE,
