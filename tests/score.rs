@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use common::hashing::{Hashing, PAGE_SIZE, expected};
 use proptest::prelude::*;
-use tpu_rpa::batch::Tiling;
+use tpu_rpa::batch::{TileSource, Tiling, layout};
 use tpu_rpa::score::{
-    Algorithm, Finished, ForwardPass, Limits, Pass, ScoreError, ScoreRequest, Scorer, Ticket,
+    Algorithm, Finished, ForwardPass, Limits, Pass, ScoreError, ScoreRequest, ScoreResponse, Scorer, Ticket,
 };
 
 fn limits(pass_tokens: usize) -> Limits {
@@ -298,6 +298,157 @@ fn a_prefix_is_forgotten_with_the_pass_that_failed() {
     }
 }
 
+/// An engine whose model overflows at one token. What a pass does with that, `spreads` says pass by pass: only rows that see
+/// the token are NaN, or all rows are, and all that it writes to pages: then so are passes that read it.
+struct Overflowing {
+    inner: Hashing,
+    spreads: Vec<bool>,
+    spoiled: Vec<bool>,
+}
+
+const OVERFLOW: i32 = 99;
+
+impl Overflowing {
+    fn new(limits: Limits, spreads: Vec<bool>) -> Self {
+        let spoiled = vec![false; limits.pool_pages * limits.page_size];
+        Overflowing { inner: Hashing::new(limits), spreads, spoiled }
+    }
+
+    fn reads_spoiled(&self, pass: &Pass) -> bool {
+        let (plan, meta) = (pass.plan(), pass.plan().meta());
+        let tiles = (0..plan.stats().q_tiles).flat_map(|q| plan.tiles(q));
+        tiles.filter(|tile| tile.source == TileSource::Pages).any(|tile| {
+            (0..tile.keys).any(|key| {
+                let page = meta[meta[layout::PAGES] as usize + tile.start + key / PAGE_SIZE] as usize;
+                self.spoiled[page * PAGE_SIZE + key % PAGE_SIZE]
+            })
+        })
+    }
+}
+
+impl ForwardPass for Overflowing {
+    type Error = std::convert::Infallible;
+
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    fn run(&mut self, pass: &Pass) -> Result<Vec<f32>, Self::Error> {
+        let spreads = self.spreads[self.inner.passes.len() % self.spreads.len()];
+        let overflows = pass.token_ids().contains(&OVERFLOW);
+        let all = spreads && overflows || self.reads_spoiled(pass);
+        let sees: Vec<bool> = pass
+            .rows()
+            .iter()
+            .map(|&row| self.inner.seen(pass, row as usize).iter().any(|&(token, _)| token == OVERFLOW))
+            .collect();
+        let mut values = self.inner.run(pass)?;
+        for (row, sees) in values.chunks_mut(pass.labels().len()).zip(sees) {
+            if all || sees {
+                row.fill(f32::NAN);
+            }
+        }
+        for &slot in pass.kv_slots().slots().iter().filter(|&&slot| slot >= 0) {
+            self.spoiled[slot as usize] = all;
+        }
+        Ok(values)
+    }
+}
+
+/// Items that are no number, and the log-probs of the others, out of a result.
+fn apart(result: Result<ScoreResponse, ScoreError>) -> (Vec<usize>, Vec<Vec<f32>>) {
+    match result {
+        Ok(response) => (Vec::new(), response.logprobs),
+        Err(ScoreError::NonFinite(found)) => {
+            let named = format!("items[{}], label 0, is NaN", found.items[0].item);
+            assert!(found.to_string().contains(&named), "{found}");
+            assert_eq!(found.others.scores.len(), found.others.logprobs.len());
+            (found.items.iter().map(|item| item.item).collect(), found.others.logprobs)
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// What [`apart`] should give.
+fn expected_apart(request: &ScoreRequest) -> (Vec<usize>, Vec<Vec<f32>>) {
+    let mut logprobs = expected(request);
+    let overflows =
+        |item: &usize| request.query.contains(&OVERFLOW) || request.items[*item].contains(&OVERFLOW);
+    let items: Vec<usize> = (0..request.items.len()).filter(overflows).collect();
+    items.iter().for_each(|&item| logprobs[item].clear());
+    (items, logprobs)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// A value that is no number costs nobody else an answer, however it spreads in passes and pages: the items that it comes
+    /// from are named, all others of the request and of other requests score as alone.
+    #[test]
+    fn an_overflow_costs_only_its_item(
+        arrivals in prop::collection::vec((alike(), 0..3usize, prop::option::weighted(0.2, any::<u64>())), 1..8),
+        budget in 1..=700usize,
+        pages in prop_oneof![Just(600 / PAGE_SIZE), 75..=90usize],
+        reuse in any::<bool>(),
+        serial in any::<bool>(),
+        spreads in prop::collection::vec(any::<bool>(), 1..20),
+    ) {
+        let limits = Limits { pool_pages: pages, ..limits(600) };
+        let mut scorer = Scorer::new(Overflowing::new(limits, spreads)).expect("the limits are valid");
+        scorer.set_token_budget(budget);
+        scorer.set_prefix_reuse(reuse);
+        scorer.set_algorithm(if serial { Algorithm::Serial } else { Algorithm::Packed });
+        let mut wanted: HashMap<Ticket, ScoreRequest> = HashMap::new();
+        let mut results: Vec<Finished> = Vec::new();
+        for (request, passes, overflow) in &arrivals {
+            let mut request = request.clone();
+            let clean = |tokens: &mut Vec<i32>| tokens.iter_mut().for_each(|id| *id %= OVERFLOW);
+            clean(&mut request.query);
+            request.items.iter_mut().for_each(clean);
+            if let Some(place) = overflow {
+                let at = *place as usize % (request.items.len() + 1);
+                let text = if at == 0 { &mut request.query } else { &mut request.items[at - 1] };
+                match text.len() {
+                    0 => {}
+                    len => text[(place >> 32) as usize % len] = OVERFLOW,
+                }
+            }
+            wanted.insert(scorer.submit(request.clone()).expect("a valid request"), request);
+            for _ in 0..*passes {
+                results.extend(scorer.run_pass());
+            }
+        }
+        let mut passes = 0;
+        while scorer.pending() > 0 {
+            results.extend(scorer.run_pass());
+            passes += 1;
+            prop_assert!(passes < 5000, "no progress");
+        }
+        prop_assert_eq!(results.len(), wanted.len());
+        for Finished { ticket, result } in results {
+            prop_assert_eq!(apart(result), expected_apart(&wanted[&ticket]));
+        }
+        let stats = scorer.prefix_stats();
+        prop_assert_eq!(stats.free_pages + stats.indexed_pages, pages, "every page is free or known");
+    }
+}
+
+/// One of two hundred items: some twenty passes, not two hundred.
+#[test]
+fn the_item_that_overflows_is_found_by_halves() {
+    let limits = Limits { max_items: 200, ..limits(20_000) };
+    let items: Vec<Vec<i32>> = (0..200).map(|i| vec![i % 90, if i == 71 { OVERFLOW } else { 3 }]).collect();
+    let request = ScoreRequest { query: vec![5; 40], items, label_token_ids: vec![1], ..Default::default() };
+    let mut scorer = Scorer::new(Overflowing::new(limits, vec![true])).expect("the limits are valid");
+    let mut reports = Vec::new();
+    let result = scorer.score_with(&request, |progress| reports.push(progress));
+    assert_eq!(apart(result), expected_apart(&request));
+    let passes = scorer.engine().inner.passes.len();
+    assert!(passes <= 20, "{passes} passes");
+    let last = reports.last().expect("a pass");
+    assert_eq!((last.passes_done, last.passes, last.items_done), (passes, passes, 200));
+}
+
 fn request(query: &[i32], items: &[&[i32]], labels: &[i32]) -> ScoreRequest {
     ScoreRequest {
         query: query.to_vec(),
@@ -417,12 +568,10 @@ impl ForwardPass for Fixed {
 
 #[test]
 fn an_engine_at_fault_is_reported_as_such() {
-    let mut nan = vec![-1.0; 64];
-    nan[9] = f32::NAN;
     for (result, code) in [
         (Err(std::fmt::Error), "engine_error"),
         (Ok(vec![-1.0; 63]), "engine_result"),
-        (Ok(nan), "engine_result"),
+        (Ok(vec![f32::NAN; 64]), "engine_result"),
     ] {
         let mut scorer = Scorer::new(Fixed(result)).expect("the limits are valid");
         let error: ScoreError = scorer.score(&request(&[1], &[&[1], &[2]], &[1, 2])).expect_err(code);

@@ -50,6 +50,12 @@ impl PrefixCache {
         self.pool().clear();
     }
 
+    /// Forgets the sequences that nobody holds, as where what is in their pages is in doubt: the pages are free then. Those
+    /// of holds stay as they are.
+    pub fn forget(&mut self) {
+        self.pool().forget();
+    }
+
     /// Counts.
     pub fn stats(&self) -> PrefixStats {
         self.pool().stats()

@@ -133,6 +133,12 @@ impl Pool {
         }
     }
 
+    pub(super) fn forget(&mut self) {
+        while let Some(page) = self.tree.evict() {
+            self.free.push(page);
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         self.generation += 1;
         self.tree = Tree::new(self.page_size);

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::NonFinite;
 use crate::batch::BatchError;
 use crate::prefix_cache::PrefixError;
 
@@ -110,16 +111,9 @@ pub enum ScoreError {
         /// Values expected.
         expected: usize,
     },
-    /// The engine returned a log-prob that is infinite or not a number.
-    #[error("the engine's log-prob of items[{item}], label {label}, is {value}")]
-    NonFinite {
-        /// Index of the item.
-        item: usize,
-        /// Index of the label.
-        label: usize,
-        /// The value.
-        value: f32,
-    },
+    /// The model gives some of the items a log-prob that is infinite or no number.
+    #[error("{0}")]
+    NonFinite(Box<NonFinite>),
 }
 
 impl ScoreError {
@@ -139,7 +133,7 @@ impl ScoreError {
             ScoreError::Limit { .. } | ScoreError::Pool(_) => "engine_limits",
             ScoreError::Batch(_) => "batch_error",
             ScoreError::Engine(_) => "engine_error",
-            ScoreError::ResultCount { .. } | ScoreError::NonFinite { .. } => "engine_result",
+            ScoreError::ResultCount { .. } | ScoreError::NonFinite(_) => "engine_result",
         }
     }
 
@@ -160,7 +154,7 @@ impl ScoreError {
             | ScoreError::Batch(_)
             | ScoreError::Engine(_)
             | ScoreError::ResultCount { .. }
-            | ScoreError::NonFinite { .. } => None,
+            | ScoreError::NonFinite(_) => None,
         }
     }
 

@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 
 use super::schedule::{Cut, Step, schedule};
-use super::{Algorithm, Limits, ScoreError, ScoreRequest};
+use super::{Algorithm, Limits, NonFinite, NonFiniteItem, ScoreError, ScoreRequest, ScoreResponse, softmax};
 use crate::prefix_cache::{Hold, PrefixCache};
 
 /// Names a request that a [`Scorer`](super::Scorer) has taken.
@@ -35,13 +35,26 @@ pub(super) struct Policy {
 pub(super) struct Job {
     pub ticket: Ticket,
     pub request: ScoreRequest,
-    pub logprobs: Vec<Vec<f32>>,
+    /// Log-probs of the items that have some.
+    logprobs: Vec<Vec<f32>>,
+    /// Items that are no number even alone.
+    failed: Vec<NonFiniteItem>,
+    isolation: Isolation,
     /// Steps that are left, once the job has begun.
     steps: Option<VecDeque<Step>>,
     hold: Option<Hold>,
     /// The query stays in its pages for other requests.
     keep: bool,
     progress: Progress,
+}
+
+/// How much lies between items: more of it each time that a pass gives what is no number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Isolation {
+    /// Passes are shared with other requests.
+    Shared,
+    /// Passes are the request's own, all from its query on, which at most so many items share.
+    Alone { run: usize },
 }
 
 /// Whether a job can take part in passes.
@@ -61,6 +74,8 @@ impl Job {
         Job {
             ticket,
             logprobs: vec![Vec::new(); items],
+            failed: Vec::new(),
+            isolation: Isolation::Shared,
             request,
             steps: None,
             hold: None,
@@ -77,6 +92,11 @@ impl Job {
         self.progress
     }
 
+    /// Whether its passes must be its own.
+    pub fn is_alone(&self) -> bool {
+        self.isolation != Isolation::Shared
+    }
+
     /// The next step, of a job that has begun.
     pub fn step(&self) -> Option<&Step> {
         self.steps.as_ref()?.front()
@@ -89,6 +109,15 @@ impl Job {
     /// Whether its keys depend on the tokens that are in pages, or may be.
     pub fn shares_query(&self) -> bool {
         !self.request.query.is_empty() && !self.request.item_first
+    }
+
+    /// Items that have neither log-probs nor failed.
+    fn open_items(&self) -> Vec<usize> {
+        let open = |&item: &usize| self.logprobs[item].is_empty();
+        (0..self.logprobs.len())
+            .filter(open)
+            .filter(|item| self.failed.iter().all(|f| f.item != *item))
+            .collect()
     }
 
     /// Cuts the request into steps and takes the pages that they need, if `room` takes the tokens of the first.
@@ -104,10 +133,16 @@ impl Job {
         }
         let packed = policy.algorithm == Algorithm::Packed && self.shares_query();
         let fits = self.request.query.len() <= limits.pool_pages * limits.page_size;
-        let keep = policy.reuse && packed && fits;
+        let keep = policy.reuse && packed && fits && !self.is_alone();
         let cached = if keep { self.reusable(limits, prefixes) } else { 0 };
-        let cut = Cut { algorithm: policy.algorithm, budget: policy.budget, cached, keep };
-        let mut steps = schedule(&self.request, limits, cut)?;
+        let items = self.open_items();
+        let run = match (self.isolation, policy.algorithm) {
+            (Isolation::Alone { run }, _) => run,
+            (Isolation::Shared, Algorithm::Serial) => 1,
+            (Isolation::Shared, Algorithm::Packed) => items.len(),
+        };
+        let cut = Cut { run: run.max(1), budget: policy.budget, cached, keep };
+        let mut steps = schedule(&self.request, &items, limits, cut)?;
         if !steps.first().is_some_and(|step| room(step.tokens)) {
             return Ok(Start::NoRoom);
         }
@@ -117,7 +152,7 @@ impl Job {
                 Some(hold) => self.hold = Some(hold),
                 // Pages that only later requests would gain from are no reason to wait.
                 None if keep && cached == 0 => {
-                    steps = schedule(&self.request, limits, Cut { keep: false, ..cut })?;
+                    steps = schedule(&self.request, &items, limits, Cut { keep: false, ..cut })?;
                     if steps.iter().any(|step| step.keep) {
                         return Ok(Start::NoPages);
                     }
@@ -126,7 +161,7 @@ impl Job {
             }
         }
         self.keep = keep && self.hold.is_some();
-        self.progress.passes = steps.len();
+        self.progress.passes = self.progress.passes_done + steps.len();
         self.steps = Some(steps.into());
         Ok(Start::Begun)
     }
@@ -144,19 +179,63 @@ impl Job {
         found.min(query.len() - 1) / tile * tile
     }
 
-    /// Ends the step that was just run.
-    pub fn advance(&mut self) {
+    /// Ends the step that was just run, with what its items came to. `spoiled` says whether the pass gave anyone a value that
+    /// is no number.
+    pub fn end_step(&mut self, results: Vec<(usize, Vec<f32>)>, spoiled: bool) {
         let Some(step) = self.steps.as_mut().and_then(VecDeque::pop_front) else { return };
         self.progress.passes_done += 1;
-        self.progress.items_done += step.items.len();
-        let whole = step.query.end == self.request.query.len() && !step.query.is_empty();
-        if let (true, Some(hold)) = (self.keep && whole, &mut self.hold) {
-            hold.commit();
+        // A part of a query shows nothing of what came of it.
+        let mut doubtful = spoiled && results.is_empty();
+        for (item, logprobs) in results {
+            match logprobs.iter().position(|x| !x.is_finite()) {
+                None => self.logprobs[item] = logprobs,
+                Some(label) if self.isolation == (Isolation::Alone { run: 1 }) => {
+                    self.failed.push(NonFiniteItem { item, label, value: logprobs[label] });
+                }
+                Some(_) => doubtful = true,
+            }
         }
+        let open = self.open_items();
+        self.progress.items_done = self.progress.items - open.len();
+        let is_over = self.steps.as_ref().is_some_and(VecDeque::is_empty);
+        match self.isolation {
+            Isolation::Shared if doubtful => self.begin_anew(open.len()),
+            Isolation::Alone { run } if is_over && !open.is_empty() => {
+                self.begin_anew(run.div_ceil(2).min(open.len()));
+            }
+            _ => {
+                let whole = step.query.end == self.request.query.len() && !step.query.is_empty();
+                if let (true, Some(hold)) = (self.keep && whole, &mut self.hold) {
+                    hold.commit();
+                }
+            }
+        }
+    }
+
+    /// Has what is open run again from the query on, alone, so many items at a time.
+    fn begin_anew(&mut self, run: usize) {
+        tracing::debug!(request = self.ticket.0, run, "runs again alone");
+        self.isolation = Isolation::Alone { run };
+        (self.steps, self.hold, self.keep) = (None, None, false);
     }
 
     /// Whether no step is left.
     pub fn is_done(&self) -> bool {
         self.steps.as_ref().is_some_and(VecDeque::is_empty)
+    }
+
+    /// What a job that is done came to.
+    pub fn result(&mut self) -> Result<ScoreResponse, ScoreError> {
+        let logprobs = std::mem::take(&mut self.logprobs);
+        let over_labels = self.request.apply_softmax;
+        let of_item = |l: &Vec<f32>| if l.is_empty() { Vec::new() } else { softmax::scores(l, over_labels) };
+        let scores = logprobs.iter().map(of_item).collect();
+        let response = ScoreResponse { logprobs, scores, usage: self.request.usage() };
+        if self.failed.is_empty() {
+            return Ok(response);
+        }
+        let mut items = std::mem::take(&mut self.failed);
+        items.sort_by_key(|failed| failed.item);
+        Err(ScoreError::NonFinite(Box::new(NonFinite { items, others: response })))
     }
 }

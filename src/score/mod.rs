@@ -26,11 +26,21 @@
 //! Many requests at once go through [`Scorer::submit`] and [`Scorer::run_pass`]: a pass has a group for each request
 //! that takes part. With [`Scorer::set_prefix_reuse`] queries stay in KV pages, by way of a
 //! [`PrefixCache`](crate::prefix_cache::PrefixCache), and a repeated one costs only its items.
+//!
+//! # Isolation
+//! What an item's score is, depends on its prompt alone: not on siblings, on other requests or on what lies in pages. A value
+//! that is no number is the exception within a pass: 0 times NaN is NaN, so an item that makes the model overflow may take
+//! others of its pass with it, and what they write to pages. It never makes a wrong number of them. Where a pass gives such a
+//! value, the scorer runs those whom it met again, a request at a time, then halves of its items down to single ones, all from
+//! their queries on, and forgets the queries in pages that nobody holds. So the others get the scores that they have alone, and
+//! an item that is no number even alone is named by [`ScoreError::NonFinite`]. That takes two passes more for each request of
+//! the pass, and about 2 log2(n) for each such item among n.
 
 mod algorithm;
 mod error;
 mod job;
 mod limits;
+mod non_finite;
 mod pass;
 mod request;
 mod schedule;
@@ -42,6 +52,7 @@ pub use algorithm::Algorithm;
 pub use error::ScoreError;
 pub use job::{Progress, Ticket};
 pub use limits::Limits;
+pub use non_finite::{NonFinite, NonFiniteItem};
 pub use pass::{ForwardPass, Pass};
 pub use request::{ScoreRequest, ScoreResponse, Usage};
 pub use scorer::{Finished, Scorer};

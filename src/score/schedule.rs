@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use super::{Algorithm, Limits, ScoreError, ScoreRequest};
+use super::{Limits, ScoreError, ScoreRequest};
 
 /// What one pass computes: a part of the query, and items whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,8 @@ pub(super) struct Step {
 /// How a request is cut.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
-    pub algorithm: Algorithm,
+    /// Items that share a computation of the query, at most; at least 1.
+    pub run: usize,
     /// Tokens that a pass should not exceed.
     pub budget: usize,
     /// Tokens of the query that lie in pages: all of them, or a multiple of `kv_tile`. 0 unless packed.
@@ -29,17 +30,17 @@ pub(super) struct Cut {
     pub keep: bool,
 }
 
-/// Cuts a valid request into passes of at most `budget` tokens where that is possible: an item is never cut, nor is
+/// Cuts `items` of a valid request into passes of at most `budget` tokens where that is possible: an item is never cut, nor is
 /// a stretch of `kv_tile` tokens of the query.
-pub(super) fn schedule(request: &ScoreRequest, limits: &Limits, cut: Cut) -> Result<Vec<Step>, ScoreError> {
+pub(super) fn schedule(
+    request: &ScoreRequest,
+    items: &[usize],
+    limits: &Limits,
+    cut: Cut,
+) -> Result<Vec<Step>, ScoreError> {
     let cutter = Cutter { request, limits, cut, budget: cut.budget.min(limits.pass_tokens) };
-    let all: Vec<usize> = (0..request.items.len()).collect();
-    let runs = match cut.algorithm {
-        Algorithm::Packed => vec![all.as_slice()],
-        Algorithm::Serial => all.chunks(1).collect(),
-    };
     let mut steps = Vec::new();
-    for items in runs {
+    for items in items.chunks(cut.run) {
         if request.item_first || request.query.is_empty() {
             cutter.pack(items, Vec::new(), 0, &mut steps)?;
         } else {

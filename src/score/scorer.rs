@@ -4,7 +4,7 @@ use std::sync::Arc;
 use super::job::{Job, Policy, Progress, Start, Ticket};
 use super::pass::{Part, PartResult};
 use super::validate::validate;
-use super::{Algorithm, ForwardPass, Limits, Pass, ScoreError, ScoreRequest, ScoreResponse, softmax};
+use super::{Algorithm, ForwardPass, Limits, Pass, ScoreError, ScoreRequest, ScoreResponse};
 use crate::batch::Planner;
 use crate::prefix_cache::{PrefixCache, PrefixStats};
 
@@ -162,7 +162,8 @@ impl<E: ForwardPass> Scorer<E> {
     /// Runs one forward pass over parts of the pending requests, and returns those that are finished with it.
     ///
     /// A failure of the engine is the result of every request that has begun: its pages may be lost. The others are
-    /// not affected.
+    /// not affected. Where values are no numbers, their requests run again alone and in parts, until it is known whose they
+    /// are; see [Isolation](super#isolation).
     pub fn run_pass(&mut self) -> Vec<Finished> {
         self.pass(|_| ())
     }
@@ -197,23 +198,21 @@ impl<E: ForwardPass> Scorer<E> {
         let mut done = HashSet::new();
         match outcome {
             Ok((pass, values)) => {
-                for (&at, part) in chosen.iter().zip(pass.parts()) {
+                let results: Vec<_> = pass.parts().iter().map(|part| collect(part, &values, &pass)).collect();
+                let is_finite = |(_, logprobs): &(usize, Vec<f32>)| logprobs.iter().all(|x| x.is_finite());
+                let spoiled = !results.iter().flatten().all(is_finite);
+                for (&at, results) in chosen.iter().zip(results) {
                     let job = &mut self.jobs[at];
-                    let collected = collect(part, &values, pass.labels().len(), &mut job.logprobs);
-                    let result = match collected {
-                        // What it wrote to pages is not kept either.
-                        Err(error) => Err(error),
-                        Ok(()) => {
-                            job.advance();
-                            on_part(job);
-                            if !job.is_done() {
-                                continue;
-                            }
-                            Ok(response(job))
-                        }
-                    };
-                    done.insert(job.ticket);
-                    finished.push(Finished { ticket: job.ticket, result });
+                    job.end_step(results, spoiled);
+                    on_part(job);
+                    if job.is_done() {
+                        done.insert(job.ticket);
+                        finished.push(Finished { ticket: job.ticket, result: job.result() });
+                    }
+                }
+                if spoiled {
+                    // Queries that were found in pages may hold it, and nobody has looked at those that are kept there.
+                    self.prefixes.forget();
                 }
             }
             Err(error) => {
@@ -262,6 +261,10 @@ impl<E: ForwardPass> Scorer<E> {
                 at += 1;
                 continue;
             }
+            if self.jobs[at].is_alone() && !chosen.is_empty() {
+                at += 1;
+                continue;
+            }
             let job = &mut self.jobs[at];
             let wanted = &job.request.label_token_ids;
             let fresh = wanted.iter().filter(|id| !labels.contains(id)).count();
@@ -289,6 +292,9 @@ impl<E: ForwardPass> Scorer<E> {
                 labels.extend(&job.request.label_token_ids);
                 chosen.push(at);
             }
+            if chosen.last().is_some_and(|&last| self.jobs[last].is_alone()) {
+                break;
+            }
             at += 1;
         }
         chosen
@@ -305,26 +311,9 @@ impl<E: ForwardPass> Scorer<E> {
     }
 }
 
-fn response(job: &mut Job) -> ScoreResponse {
-    let logprobs = std::mem::take(&mut job.logprobs);
-    let scores = logprobs.iter().map(|l| softmax::scores(l, job.request.apply_softmax)).collect();
-    ScoreResponse { logprobs, scores, usage: job.request.usage() }
-}
-
-/// Takes the values of a part's rows and labels out of a pass's result.
-fn collect(
-    part: &PartResult,
-    values: &[f32],
-    stride: usize,
-    logprobs: &mut [Vec<f32>],
-) -> Result<(), ScoreError> {
-    for &(item, row) in &part.targets {
-        let row = &values[row * stride..][..stride];
-        let of_item: Vec<f32> = part.labels.iter().map(|&label| row[label]).collect();
-        if let Some(label) = of_item.iter().position(|v| !v.is_finite()) {
-            return Err(ScoreError::NonFinite { item, label, value: of_item[label] });
-        }
-        logprobs[item] = of_item;
-    }
-    Ok(())
+/// The log-probs of a part's items, out of a pass's result.
+fn collect(part: &PartResult, values: &[f32], pass: &Pass) -> Vec<(usize, Vec<f32>)> {
+    let stride = pass.labels().len();
+    let of_row = |row: usize| part.labels.iter().map(|&label| values[row * stride + label]).collect();
+    part.targets.iter().map(|&(item, row)| (item, of_row(row))).collect()
 }

@@ -78,7 +78,7 @@ proptest! {
             if let Some(function) = check(made, &sizes) {
                 prop_assert_eq!(&function.inputs()[0].dims, &[tokens, heads, 64]);
                 prop_assert_eq!(function.inputs()[2].dims[0], pool_pages);
-                let words = if name == "tpu" { 4 + 4 * tokens as u128 } else { tokens as u128 };
+                let words = if name == "tpu" { 5 + 4 * tokens as u128 } else { 1 + tokens as u128 };
                 prop_assert_eq!(function.inputs()[3].dims[0] as u128, words);
             }
         }

@@ -43,6 +43,7 @@ proptest! {
     fn limits(sizes in prop::array::uniform7(edge())) {
         let [vocabulary, context, pass_tokens, max_request_tokens, max_items, max_labels, pool_pages] = sizes;
         let limits = Limits {
+            sliding_window: None,
             vocabulary,
             context,
             pass_tokens,

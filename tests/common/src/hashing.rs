@@ -10,7 +10,7 @@ use tpu_rpa::score::{ForwardPass, Limits, Pass, ScoreRequest};
 pub const PAGE_SIZE: usize = 8;
 
 /// A token and the position that it was computed at.
-type Key = (i32, i32);
+pub type Key = (i32, i32);
 
 /// Log-prob of a label after a prompt: any number that all of both decide.
 fn logprob(prompt: &[Key], label: i32) -> f32 {
@@ -34,7 +34,7 @@ impl Hashing {
     }
 
     /// What a row sees, by position.
-    fn seen(&self, pass: &Pass, row: usize) -> Vec<Key> {
+    pub fn seen(&self, pass: &Pass, row: usize) -> Vec<Key> {
         let (plan, meta) = (pass.plan(), pass.plan().meta());
         let rows = plan.bucket().tokens;
         let section = |section: usize| meta[layout::HEADER + section * rows + row] as usize;
