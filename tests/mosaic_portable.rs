@@ -5,13 +5,13 @@
 use common::device::{DeviceElement, client};
 use common::mosaic::{Bits, KvWriteCase, LabelCase, mosaic_plan, row_block_tiling};
 use common::tpu_function::TpuFunction;
-use common::{Batch, Errors, GroupShape, Tensors};
+use common::{Batch, Errors, GroupShape, Random, Tensors};
 use half::bf16;
 use ndarray::{Array, Array2, Array3, ArrayView, Dimension};
 use tpu_rpa::batch::Tiling;
 use tpu_rpa::emulator::{self, RunOptions, Tensor};
 use tpu_rpa::kernels::{self, Function};
-use tpu_rpa::reference::{Rounding, absolute_error, relative_error};
+use tpu_rpa::reference::{self, Labels, Rounding, absolute_error, relative_error};
 use tpu_rpa::spec::{AttentionSpec, DType, LabelSet};
 
 fn tensor<E: emulator::Element, D: Dimension>(array: ArrayView<'_, E, D>) -> Tensor {
@@ -190,5 +190,65 @@ fn labels() {
         let bound = 1e-6 * f64::from(peak) * (hidden as f64).sqrt();
         labels_agree(&LabelCase::<f32>::new(rows, hidden, vocab, labels, peak, 1), bound);
         labels_agree(&LabelCase::<bf16>::new(rows, hidden, vocab, labels, peak, 2), bound);
+    }
+}
+
+/// What is no number in a hidden row is no number in its results and in nobody else's, in the LM head in all that sum over it.
+fn labels_keep_nan<E: DeviceElement + emulator::Element>(random: &mut Random, labels: LabelSet) {
+    let mut case = LabelCase::<E>::new(9, 64, 700, labels, 1.0, random.next_u64());
+    let value = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][random.below(3)];
+    let (of_head, picked) = (random.below(2) == 0, random.below(2) == 0);
+    let place = if of_head { &mut case.lm_head } else { &mut case.hidden };
+    let row = match (of_head, picked) {
+        (false, true) => case.rows[random.below(9)] as usize,
+        (true, true) => case.ids[[random.below(9), random.below(case.ids.ncols())]] as usize,
+        (_, false) => random.below(place.nrows()),
+    };
+    place[[row, random.below(64)]] = E::from_f32(value);
+    let (spec, tokens, ids) = (case.spec(), case.hidden.nrows(), Labels::PerRow(case.ids.view()));
+    let given = match labels {
+        LabelSet::Shared(_) => tensor(case.ids.row(0)),
+        LabelSet::PerRow(_) => tensor(case.ids.view()),
+    };
+    let inputs = [tensor(case.hidden.view()), tensor(case.lm_head.view()), ints(&case.rows), given];
+    let (hidden, head) = (case.hidden.view(), case.lm_head.view());
+    for (tpu, here, exact) in [
+        (
+            kernels::label_logprobs_tpu("l", &spec, tokens, 9),
+            kernels::label_logprobs("l", &spec, tokens, 9),
+            reference::label_logprobs(hidden, &case.rows, head, ids),
+        ),
+        (
+            kernels::label_softmax_tpu("l", &spec, tokens, 9),
+            kernels::label_softmax("l", &spec, tokens, 9),
+            reference::label_softmax(hidden, &case.rows, head, ids),
+        ),
+    ] {
+        let results =
+            [("TPU", on_tpu(&tpu.unwrap(), &inputs)), ("portable", portable(&here.unwrap(), &inputs))];
+        for (name, result) in results {
+            for ((&exact, found), at) in exact.iter().zip(result.to_f32()).zip(0..) {
+                let right = match exact.is_nan() {
+                    true => found.is_nan(),
+                    false => f64::from(found) == exact || (f64::from(found) - exact).abs() < 1e-3,
+                };
+                let of = if of_head { "LM head" } else { "hidden" };
+                assert!(
+                    right,
+                    "{name}: {value} in row {row} of {of}: {found} at {at}, f64 has {exact}; {spec:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn labels_that_are_no_numbers() {
+    let mut random = Random::new(std::process::id().into());
+    for _ in 0..6 {
+        for labels in [LabelSet::Shared(4), LabelSet::PerRow(3)] {
+            labels_keep_nan::<f32>(&mut random, labels);
+            labels_keep_nan::<bf16>(&mut random, labels);
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! | I want … | |
 //! | --- | --- |
 //! | a kernel for a spec and a plan | [`Kernel::attention`], [`Kernel::attention_write`], [`Kernel::kv_write`], [`Kernel::label_logprobs`], [`Kernel::label_softmax`] |
+//! | to know whether a plan may run on a kernel that I keep | [`Kernel::takes`] |
 //! | its function for a target, to put into a program | [`stablehlo_function`], [`Function::text`], [`Function::call`] |
 //! | a module of it alone | [`Function::module`] |
 //! | the positions of a plan's rows on the device | [`positions`] |

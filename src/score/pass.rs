@@ -23,6 +23,8 @@ pub trait ForwardPass {
     /// [`Pass::labels`], padding included. Keys and values of this pass's tokens go to [`Pass::kv_slots`] and
     /// must be there for the passes that follow.
     ///
+    /// A value that is infinite or no number is the engine's to return: the scorer finds out which item it comes from.
+    ///
     /// # Errors
     /// Whatever keeps it from that; the trait's documentation says what then becomes of requests and pages.
     fn run(&mut self, pass: &Pass) -> Result<Vec<f32>, Self::Error>;
