@@ -5,6 +5,8 @@ use tpu_rpa::kernels::KernelError;
 use tpu_rpa::runtime::RuntimeError;
 use tpu_rpa::spec::SpecError;
 
+use super::shown::shown;
+
 /// Why the engine could not be set up, or could not run a pass.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -71,7 +73,7 @@ pub enum EngineError {
         expected: String,
     },
     /// The vocabulary in the file does not make a tokenizer.
-    #[error("model metadata: {key}: {source}")]
+    #[error("model metadata: {key}: {}", shown(&source.to_string()))]
     Tokenizer {
         /// Metadata key.
         key: &'static str,
@@ -79,7 +81,7 @@ pub enum EngineError {
         source: tokenizers::Error,
     },
     /// A text does not become tokens.
-    #[error("tokenizer: {0}")]
+    #[error("tokenizer: {}", shown(&.0.to_string()))]
     Encode(#[source] tokenizers::Error),
     /// The KV pages of the model's context do not fit into memory.
     #[error("context_length is {context}; its KV pages take {bytes} bytes, more than this machine gives")]

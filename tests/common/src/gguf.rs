@@ -82,6 +82,12 @@ impl Gguf {
         self.tensors.iter_mut().find(|tensor| tensor.name == name).expect("the tensor is there")
     }
 
+    /// Gives a tensor other values, and a shape for them.
+    pub fn replace(&mut self, name: &str, dims: &[u64], change: impl FnOnce(Vec<f32>) -> Vec<f32>) {
+        let tensor = self.tensor_mut(name);
+        *tensor = Tensor::f32(name, dims, &change(tensor.values()));
+    }
+
     /// The file.
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = b"GGUF".to_vec();
