@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         Some(Command::Stages { trace }) => stages::run(&trace).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {}", engine::one_line(&error));
+        eprintln!("error: {}", engine::one_line(error.as_ref()));
         ExitCode::FAILURE
     })
 }

@@ -5,6 +5,8 @@ use tpu_rpa::kernels::KernelError;
 use tpu_rpa::runtime::RuntimeError;
 use tpu_rpa::spec::SpecError;
 
+use super::shown::shown;
+
 /// Why the engine could not be set up, or could not run a pass.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -40,19 +42,55 @@ pub enum EngineError {
         /// The reader's words.
         source: anamnesis::AnamnesisError,
     },
-    /// The model is of a kind that this engine does not run.
+    /// The header has a key more than once.
+    #[error("{}: the header has {found} keys, {different} of them different", path.display())]
+    RepeatedKey {
+        /// The file.
+        path: PathBuf,
+        /// Keys of the header.
+        found: u64,
+        /// Keys of the header that differ.
+        different: usize,
+    },
+    /// The metadata asks for what this engine does not do, or for nothing that makes sense.
     #[error("model metadata: {key} is {found}; {expected}")]
-    Unsupported {
-        /// Metadata key or tensor name.
+    Metadata {
+        /// Metadata key.
         key: String,
         /// What the file has.
         found: String,
         /// What the engine takes.
         expected: String,
     },
+    /// A tensor is not one that the metadata asks for, or has values that no weight has.
+    #[error("model tensor {name} is {found}; {expected}")]
+    Unrunnable {
+        /// Tensor name, with the index of a value.
+        name: String,
+        /// What the file has.
+        found: String,
+        /// What the engine takes.
+        expected: String,
+    },
     /// The vocabulary in the file does not make a tokenizer.
-    #[error("tokenizer: {0}")]
-    Tokenizer(#[source] tokenizers::Error),
+    #[error("model metadata: {key}: {}", shown(&source.to_string()))]
+    Tokenizer {
+        /// Metadata key.
+        key: &'static str,
+        /// The tokenizer's words.
+        source: tokenizers::Error,
+    },
+    /// A text does not become tokens.
+    #[error("tokenizer: {}", shown(&.0.to_string()))]
+    Encode(#[source] tokenizers::Error),
+    /// The KV pages of the model's context do not fit into memory.
+    #[error("context_length is {context}; its KV pages take {bytes} bytes, more than this machine gives")]
+    KvPages {
+        /// Tokens of the context.
+        context: usize,
+        /// Bytes of the pages of all layers.
+        bytes: u128,
+    },
     /// The program template does not render.
     #[error("program template: {0}")]
     Template(#[from] minijinja::Error),

@@ -41,7 +41,7 @@ pub fn serve<A: Serialize>(
         served.failures += usize::from(answer.is_err());
         match answer {
             Ok(answer) => serde_json::to_writer(&mut output, &answer)?,
-            Err(failure) => serde_json::to_writer(&mut output, &failure.to_json())?,
+            Err(failure) => serde_json::to_writer(&mut output, &failure.in_full().to_json())?,
         }
         output.write_all(b"\n")?;
         output.flush()?;

@@ -35,10 +35,10 @@ impl Llama {
     pub fn load(
         client: Client,
         file: &ModelFile,
+        config: LlamaConfig,
         dtype: DType,
         on_tensor: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, EngineError> {
-        let config = LlamaConfig::read(file)?;
         let attention = AttentionSpec::builder(config.q_heads, config.kv_heads, config.head_dim)
             .page_size(PAGE_SIZE)
             .dtype(dtype)
@@ -58,6 +58,7 @@ impl Llama {
             pool_pages: config.context.div_ceil(PAGE_SIZE),
             tiling: client.tiling(&attention, WorkloadClass::Packed)?,
         };
+        check_room(&config, &attention, limits.pool_pages)?;
         let weights = Weights::load(&client, file, &config, dtype, on_tensor)?;
         Ok(Llama {
             client,
@@ -132,15 +133,33 @@ impl Llama {
     }
 
     fn empty_pages(&self) -> Result<Buffer, EngineError> {
-        let a = &self.attention;
-        let dims =
-            [self.config.layers * self.limits.pool_pages, 2, a.kv_heads(), a.page_size(), a.head_dim()];
+        let dims = pool_dims(&self.config, &self.attention, self.limits.pool_pages);
         let len = dims.iter().product();
-        Ok(match a.dtype() {
-            DType::Bf16 => self.client.upload(&bytemuck::zeroed_vec::<bf16>(len), &dims)?,
-            _ => self.client.upload(&bytemuck::zeroed_vec::<f32>(len), &dims)?,
+        let full = |()| no_room(&self.config, &self.attention, self.limits.pool_pages);
+        Ok(match self.attention.dtype() {
+            DType::Bf16 => self.client.upload(&bytemuck::try_zeroed_vec::<bf16>(len).map_err(full)?, &dims)?,
+            _ => self.client.upload(&bytemuck::try_zeroed_vec::<f32>(len).map_err(full)?, &dims)?,
         })
     }
+}
+
+/// Shape of the KV pages of all layers.
+fn pool_dims(config: &LlamaConfig, a: &AttentionSpec, pages: usize) -> [usize; 5] {
+    [config.layers * pages, 2, a.kv_heads(), a.page_size(), a.head_dim()]
+}
+
+/// Whether the KV pages could be had, without taking them.
+fn check_room(config: &LlamaConfig, a: &AttentionSpec, pages: usize) -> Result<(), EngineError> {
+    let dims = pool_dims(config, a, pages);
+    let bytes = dims.iter().try_fold(a.dtype().size(), |bytes, &dim| bytes.checked_mul(dim));
+    let reserved = bytes.is_some_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok());
+    if reserved { Ok(()) } else { Err(no_room(config, a, pages)) }
+}
+
+fn no_room(config: &LlamaConfig, a: &AttentionSpec, pages: usize) -> EngineError {
+    let dims = pool_dims(config, a, pages);
+    let bytes = dims.iter().fold(a.dtype().size() as u128, |bytes, &dim| bytes * dim as u128);
+    EngineError::KvPages { context: config.context, bytes }
 }
 
 impl ForwardPass for Llama {

@@ -1,13 +1,14 @@
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use anamnesis::{
-    AnamnesisError, F32Out, GgufMetadataArray, GgufMetadataValue, GgufTensorInfo, GgufType, ParsedGguf,
-    parse_gguf,
-};
+use anamnesis::{AnamnesisError, F32Out, GgufTensorInfo, GgufType, ParsedGguf, parse_gguf};
 use half::{bf16, f16};
 
 use super::EngineError;
+use super::metadata::Metadata;
+use super::shown::shown;
+use super::tensors::Tensors;
 
 /// An open GGUF file, mapped into memory: metadata is read, tensors are dequantised one at a time.
 pub struct ModelFile {
@@ -16,16 +17,21 @@ pub struct ModelFile {
 }
 
 impl ModelFile {
-    /// Opens the file and reads its metadata.
+    /// Opens the file, reads its header, and checks that it accounts for every byte.
     pub fn open(path: &Path) -> Result<Self, EngineError> {
+        let system = |source: io::Error| match source.kind() {
+            ErrorKind::NotFound => EngineError::NoModel { path: path.into() },
+            _ => EngineError::Open { path: path.into(), source },
+        };
         let content = parse_gguf(path).map_err(|error| match error {
-            AnamnesisError::Io(source) if source.kind() == ErrorKind::NotFound => {
-                EngineError::NoModel { path: path.into() }
-            }
-            AnamnesisError::Io(source) => EngineError::Open { path: path.into(), source },
+            AnamnesisError::Io(source) => system(source),
             source => EngineError::Gguf { path: path.into(), source },
         })?;
-        Ok(ModelFile { path: path.into(), content })
+        let model = ModelFile { path: path.into(), content };
+        let file = File::open(path).map_err(system)?;
+        model.check_keys(&file).map_err(system)??;
+        model.check_layout(file.metadata().map_err(system)?.len())?;
+        Ok(model)
     }
 
     /// Where it was opened.
@@ -33,86 +39,38 @@ impl ModelFile {
         &self.path
     }
 
-    /// A text entry of the metadata.
-    pub fn string(&self, key: &str) -> Result<&str, EngineError> {
-        self.value(key)?.as_string().ok_or_else(|| self.wrong(key, "a text"))
+    /// The metadata, none of it read yet.
+    pub fn metadata(&self) -> Metadata<'_> {
+        Metadata::new(self.content.metadata())
     }
 
-    /// A count in the metadata.
-    pub fn count(&self, key: &str) -> Result<usize, EngineError> {
-        use GgufMetadataValue::{I8, I16, I32, I64, U8, U16, U32, U64};
-        let count = match *self.value(key)? {
-            U8(n) => Some(n.into()),
-            U16(n) => Some(n.into()),
-            U32(n) => usize::try_from(n).ok(),
-            U64(n) => usize::try_from(n).ok(),
-            I8(n) => usize::try_from(n).ok(),
-            I16(n) => usize::try_from(n).ok(),
-            I32(n) => usize::try_from(n).ok(),
-            I64(n) => usize::try_from(n).ok(),
-            _ => None,
-        };
-        count.ok_or_else(|| self.wrong(key, "a count"))
+    /// The tensors, none of them claimed yet.
+    pub fn tensors(&self) -> Tensors<'_> {
+        Tensors::new(self, self.content.tensor_info())
     }
 
-    /// A real number in the metadata.
-    pub fn real(&self, key: &str) -> Result<f32, EngineError> {
-        match *self.value(key)? {
-            GgufMetadataValue::F32(x) => Ok(x),
-            GgufMetadataValue::F64(x) => Ok(x as f32),
-            _ => Err(self.wrong(key, "a real number")),
-        }
+    /// Tensors of the file.
+    pub fn tensor_count(&self) -> usize {
+        self.content.len()
     }
 
-    /// A flag in the metadata, false where there is none.
-    pub fn flag(&self, key: &str) -> Result<bool, EngineError> {
-        match self.content.metadata().get(key) {
-            None => Ok(false),
-            Some(value) => value.as_bool().ok_or_else(|| self.wrong(key, "a flag")),
-        }
+    /// Blocks, as layers are called here, that there are tensors of: one more than the highest.
+    pub fn blocks(&self) -> usize {
+        let block = |info: &GgufTensorInfo| info.name.strip_prefix("blk.")?.split('.').next()?.parse().ok();
+        let highest: Option<u32> = self.content.tensor_info().iter().filter_map(block).max();
+        highest.map_or(0, |highest| highest as usize + 1)
     }
 
-    /// A list of texts in the metadata.
-    pub fn strings(&self, key: &str) -> Result<&[String], EngineError> {
-        let list = self.value(key)?.as_array().and_then(GgufMetadataArray::as_string_slice);
-        list.ok_or_else(|| self.wrong(key, "a list of texts"))
-    }
-
-    /// A list of 32-bit integers in the metadata.
-    pub fn integers(&self, key: &str) -> Result<&[i32], EngineError> {
-        let list = self.value(key)?.as_array().and_then(GgufMetadataArray::as_i32_slice);
-        list.ok_or_else(|| self.wrong(key, "a list of 32-bit integers"))
-    }
-
-    /// Whether there is a tensor of this name.
-    pub fn has_tensor(&self, name: &str) -> bool {
-        self.info(name).is_some()
-    }
-
-    /// A tensor as f32, row-major, which must have `dims`, slowest first.
-    pub fn tensor(&self, name: &str, dims: &[usize]) -> Result<Vec<f32>, EngineError> {
-        let info = self.info(name).ok_or_else(|| EngineError::Unsupported {
-            key: name.into(),
-            found: "missing".into(),
-            expected: format!("the metadata asks for a tensor of {dims:?}"),
-        })?;
-        // GGUF counts dimensions from the fastest.
-        if !info.shape.iter().rev().eq(dims) {
-            let found: Vec<usize> = info.shape.iter().rev().copied().collect();
-            return Err(EngineError::Unsupported {
-                key: name.into(),
-                found: format!("{found:?}"),
-                expected: format!("the metadata asks for {dims:?}"),
-            });
-        }
-        self.values(info).map_err(|source| EngineError::Tensor {
+    /// Values of a tensor, row-major.
+    pub(super) fn values(&self, info: &GgufTensorInfo) -> Result<Vec<f32>, EngineError> {
+        self.dequantised(info).map_err(|source| EngineError::Tensor {
             path: self.path.clone(),
-            name: name.into(),
+            name: shown(&info.name),
             source,
         })
     }
 
-    fn values(&self, info: &GgufTensorInfo) -> Result<Vec<f32>, AnamnesisError> {
+    fn dequantised(&self, info: &GgufTensorInfo) -> Result<Vec<f32>, AnamnesisError> {
         let float = |bytes: &[u8]| f32::from_le_bytes(std::array::from_fn(|i| bytes[i]));
         let pair = |bytes: &[u8]| [bytes[0], bytes[1]];
         let read = |size: usize, value: &dyn Fn(&[u8]) -> f32| {
@@ -129,23 +87,49 @@ impl ModelFile {
         })
     }
 
-    fn info(&self, name: &str) -> Option<&GgufTensorInfo> {
-        self.content.tensor_info().iter().find(|info| info.name == name)
-    }
-
-    fn value(&self, key: &str) -> Result<&GgufMetadataValue, EngineError> {
-        self.content.metadata().get(key).ok_or_else(|| EngineError::Unsupported {
-            key: key.into(),
-            found: "missing".into(),
-            expected: "this engine needs it".into(),
-        })
-    }
-
-    fn wrong(&self, key: &str, expected: &str) -> EngineError {
-        EngineError::Unsupported {
-            key: key.into(),
-            found: "of another type".into(),
-            expected: format!("it must be {expected}"),
+    /// The reader keeps one of two equal keys: which is meant, nobody knows.
+    fn check_keys(&self, mut file: &File) -> io::Result<Result<(), EngineError>> {
+        // Magic, version, tensors, keys.
+        let mut header = [0; 24];
+        file.read_exact(&mut header)?;
+        let [.., keys] = header.as_chunks().0 else { return Ok(Ok(())) };
+        let (found, different) = (u64::from_le_bytes(*keys), self.content.metadata().len());
+        if found == different as u64 {
+            return Ok(Ok(()));
         }
+        Ok(Err(EngineError::RepeatedKey { path: self.path.clone(), found, different }))
+    }
+
+    /// Tensors have names of their own and lie one behind the other up to the end of the file, as every writer lays them:
+    /// an offset or an alignment that is wrong leaves a gap.
+    fn check_layout(&self, file_bytes: u64) -> Result<(), EngineError> {
+        let refused = |name: &str, found: String, expected: String| {
+            Err(EngineError::Unrunnable { name: shown(name), found, expected })
+        };
+        let mut names: Vec<&str> = self.content.tensor_info().iter().map(|info| info.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return refused(pair[0], "in the file twice".into(), "names must differ".into());
+        }
+        let alignment = u64::from(self.content.alignment());
+        let mut infos: Vec<&GgufTensorInfo> = self.content.tensor_info().iter().collect();
+        infos.sort_unstable_by_key(|info| info.data_offset);
+        // The reader has checked that each ends within the file.
+        let end = |info: &GgufTensorInfo| info.data_offset + info.byte_len.unwrap_or_default();
+        for pair in infos.windows(2) {
+            let next = end(pair[0]).next_multiple_of(alignment);
+            if pair[1].data_offset != next {
+                let found = format!("at byte {}", pair[1].data_offset);
+                let expected = format!("behind {} it must be at byte {next}", shown(&pair[0].name));
+                return refused(&pair[1].name, found, expected);
+            }
+        }
+        let Some(last) = infos.last() else { return Ok(()) };
+        let rest = file_bytes - end(last);
+        if rest >= alignment {
+            let found = format!("the last, with {rest} bytes behind it");
+            return refused(&last.name, found, format!("fewer than general.alignment, {alignment}, may follow"));
+        }
+        Ok(())
     }
 }

@@ -1,13 +1,17 @@
+use std::error::Error;
+
 /// An error and its causes on one line.
-pub fn one_line(error: &anyhow::Error) -> String {
+pub fn one_line(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let cause = error.to_string();
         // Many errors spell out their cause themselves.
         if !text.contains(&cause) {
             text += if text.is_empty() { "" } else { ": " };
             text += &cause;
         }
+        next = error.source();
     }
     text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }

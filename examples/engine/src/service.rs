@@ -5,7 +5,7 @@ use tpu_rpa::score::Scorer;
 use tpu_rpa::spec::DType;
 
 use super::wire::{Failure, Reader, Scoring};
-use super::{EngineError, Llama, ModelFile, Tokenizer};
+use super::{Checkpoint, EngineError, Llama, Tokenizer};
 
 /// What a [`Service`] is made of.
 #[derive(Clone, Debug)]
@@ -21,6 +21,20 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// A client of one device.
+    pub fn client(&self) -> Result<Client, EngineError> {
+        let mut places = DiscoveryOptions::from_env();
+        if let Some(path) = &self.plugin {
+            places = places.explicit(path);
+        }
+        let plugin = Plugin::discover(&places)?;
+        let mut options = ClientOptions::new().device_count(1);
+        if let Some(folder) = &self.cache {
+            options = options.disk_cache(folder);
+        }
+        Ok(Client::new(&plugin, options)?)
+    }
+
     /// The model file's name without extension.
     pub fn model_name(&self) -> String {
         self.model.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
@@ -36,19 +50,19 @@ pub struct Service {
 impl Service {
     /// Loads everything. `on_tensor` is told how many of how many tensors are done.
     pub fn open(setup: &Setup, on_tensor: &mut dyn FnMut(usize, usize)) -> Result<Self, EngineError> {
-        let file = ModelFile::open(&setup.model)?;
-        let tokenizer = Tokenizer::read(&file)?;
-        let mut places = DiscoveryOptions::from_env();
-        if let Some(path) = &setup.plugin {
-            places = places.explicit(path);
-        }
-        let plugin = Plugin::discover(&places)?;
-        let mut options = ClientOptions::new().device_count(1);
-        if let Some(folder) = &setup.cache {
-            options = options.disk_cache(folder);
-        }
-        let client = Client::new(&plugin, options)?;
-        let llama = Llama::load(client, &file, setup.dtype, on_tensor)?;
+        let checkpoint = Checkpoint::open(&setup.model)?;
+        Service::load(setup.client()?, checkpoint, setup.dtype, on_tensor)
+    }
+
+    /// Brings a model onto a device.
+    pub fn load(
+        client: Client,
+        checkpoint: Checkpoint,
+        dtype: DType,
+        on_tensor: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self, EngineError> {
+        let Checkpoint { file, config, tokenizer } = checkpoint;
+        let llama = Llama::load(client, &file, config, dtype, on_tensor)?;
         Ok(Service { scorer: Scorer::new(llama).map_err(|e| EngineError::Limits(Box::new(e)))?, tokenizer })
     }
 

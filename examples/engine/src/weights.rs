@@ -2,7 +2,7 @@ use half::bf16;
 use tpu_rpa::runtime::{Buffer, Client, Element, HostBuffer};
 use tpu_rpa::spec::DType;
 
-use super::{EngineError, LlamaConfig, ModelFile};
+use super::{EngineError, LlamaConfig, ModelFile, Tensor};
 
 /// The model's weights on the device, in the order of the program's parameters.
 pub struct Weights {
@@ -10,7 +10,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Reads, dequantises and uploads every tensor. `on_tensor` is told how many of how many are done.
+    /// Reads, dequantises and uploads every tensor of the file; one that the program has no parameter for is refused first.
+    /// `on_tensor` is told how many of how many are done.
     pub fn load(
         client: &Client,
         file: &ModelFile,
@@ -18,10 +19,26 @@ impl Weights {
         dtype: DType,
         on_tensor: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, EngineError> {
-        match dtype {
-            DType::Bf16 => Loader { client, file, config, on_tensor, done: 0 }.load(bf16::from_f32),
-            _ => Loader { client, file, config, on_tensor, done: 0 }.load(|x: f32| x),
+        let parameters = parameters(file, config)?;
+        let all = parameters.iter().map(|parameter| parameter.tensors.len()).sum();
+        let mut done = 0;
+        let mut step = || {
+            done += 1;
+            on_tensor(done, all);
+        };
+        let mut buffers = Vec::with_capacity(parameters.len() + 1);
+        for parameter in &parameters {
+            buffers.push(match (parameter.kind, dtype) {
+                (Kind::Matrix | Kind::Rotated(_), DType::Bf16) => {
+                    parameter.upload(client, bf16::from_f32, &mut step)
+                }
+                _ => parameter.upload(client, |x: f32| x, &mut step),
+            }?);
         }
+        if !file.tensors().has(LM_HEAD) {
+            buffers.insert(1, buffers[0].clone());
+        }
+        Ok(Weights { buffers })
     }
 
     /// In the order of the program's parameters.
@@ -30,86 +47,81 @@ impl Weights {
     }
 }
 
-struct Loader<'a> {
-    client: &'a Client,
-    file: &'a ModelFile,
-    config: &'a LlamaConfig,
-    on_tensor: &'a mut dyn FnMut(usize, usize),
-    done: usize,
+/// Where there is none, the embedding is the LM head too.
+const LM_HEAD: &str = "output.weight";
+
+/// A parameter of the program, and the tensors that it is made of.
+struct Parameter<'a> {
+    /// One, or one a layer.
+    tensors: Vec<Tensor<'a>>,
+    dims: Vec<usize>,
+    kind: Kind,
 }
 
-/// Tensors of one layer.
-const LAYER_TENSORS: usize = 9;
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Kept in f32.
+    Norm,
+    Matrix,
+    /// A matrix whose rows come in the order of halves: elements of a head that it turns.
+    Rotated(usize),
+}
 
-impl Loader<'_> {
-    fn load<T: Element>(mut self, store: impl Fn(f32) -> T + Copy) -> Result<Weights, EngineError> {
-        let c = self.config.clone();
-        let (q, kv) = (c.q_heads * c.head_dim, c.kv_heads * c.head_dim);
-        let table = [c.vocabulary, c.hidden];
-        let embedding = self.single("token_embd.weight", &table, store)?;
-        let lm_head = if self.file.has_tensor("output.weight") {
-            self.single("output.weight", &table, store)?
-        } else {
-            embedding.clone()
-        };
-        let norm = |x: f32| x;
-        let buffers = vec![
-            embedding,
-            lm_head,
-            self.single("output_norm.weight", &[c.hidden], norm)?,
-            self.stacked("attn_norm", &[c.hidden], None, norm)?,
-            self.stacked("attn_q", &[q, c.hidden], Some(c.head_dim), store)?,
-            self.stacked("attn_k", &[kv, c.hidden], Some(c.head_dim), store)?,
-            self.stacked("attn_v", &[kv, c.hidden], None, store)?,
-            self.stacked("attn_output", &[c.hidden, q], None, store)?,
-            self.stacked("ffn_norm", &[c.hidden], None, norm)?,
-            self.stacked("ffn_gate", &[c.mlp, c.hidden], None, store)?,
-            self.stacked("ffn_up", &[c.mlp, c.hidden], None, store)?,
-            self.stacked("ffn_down", &[c.hidden, c.mlp], None, store)?,
-        ];
-        Ok(Weights { buffers })
-    }
-
-    fn single<T: Element>(
-        &mut self,
-        name: &str,
-        dims: &[usize],
-        store: impl Fn(f32) -> T,
-    ) -> Result<Buffer, EngineError> {
-        let values = self.read(name, dims)?;
-        let mut host = HostBuffer::zeroed(values.len())?;
-        copy(&values, &mut host, store);
-        Ok(self.client.upload_owned(host, dims)?)
-    }
-
-    /// The tensor of every layer, one after the other. With `head_dim`, rows come in the order of halves.
-    fn stacked<T: Element>(
-        &mut self,
-        name: &str,
-        dims: &[usize],
-        head_dim: Option<usize>,
-        store: impl Fn(f32) -> T + Copy,
-    ) -> Result<Buffer, EngineError> {
-        let size: usize = dims.iter().product();
-        let layers = self.config.layers;
-        let mut host = HostBuffer::zeroed(layers.saturating_mul(size))?;
-        for (layer, target) in host.chunks_exact_mut(size).enumerate() {
-            let values = self.read(&format!("blk.{layer}.{name}.weight"), dims)?;
-            match head_dim {
-                Some(head_dim) => copy_halves(&values, target, dims[1], head_dim, store),
-                None => copy(&values, target, store),
-            }
+/// The program's parameters in order, the LM head left out where it is tied. Claims every tensor of the file.
+fn parameters<'a>(file: &'a ModelFile, c: &LlamaConfig) -> Result<Vec<Parameter<'a>>, EngineError> {
+    let (q, kv) = (c.q_heads * c.head_dim, c.kv_heads * c.head_dim);
+    let mut tensors = file.tensors();
+    let mut parameters = Vec::new();
+    for (name, dims, kind) in [
+        ("token_embd.weight", &[c.vocabulary, c.hidden][..], Kind::Matrix),
+        (LM_HEAD, &[c.vocabulary, c.hidden], Kind::Matrix),
+        ("output_norm.weight", &[c.hidden], Kind::Norm),
+    ] {
+        if name != LM_HEAD || tensors.has(LM_HEAD) {
+            let tensors = vec![tensors.take(name, dims)?];
+            parameters.push(Parameter { tensors, dims: dims.to_vec(), kind });
         }
-        let mut stacked_dims = vec![layers];
-        stacked_dims.extend_from_slice(dims);
-        Ok(self.client.upload_owned(host, &stacked_dims)?)
     }
+    for (name, dims, kind) in [
+        ("attn_norm", &[c.hidden][..], Kind::Norm),
+        ("attn_q", &[q, c.hidden], Kind::Rotated(c.head_dim)),
+        ("attn_k", &[kv, c.hidden], Kind::Rotated(c.head_dim)),
+        ("attn_v", &[kv, c.hidden], Kind::Matrix),
+        ("attn_output", &[c.hidden, q], Kind::Matrix),
+        ("ffn_norm", &[c.hidden], Kind::Norm),
+        ("ffn_gate", &[c.mlp, c.hidden], Kind::Matrix),
+        ("ffn_up", &[c.mlp, c.hidden], Kind::Matrix),
+        ("ffn_down", &[c.hidden, c.mlp], Kind::Matrix),
+    ] {
+        let layers = (0..c.layers).map(|layer| tensors.take(&format!("blk.{layer}.{name}.weight"), dims));
+        let tensors = layers.collect::<Result<_, _>>()?;
+        parameters.push(Parameter { tensors, dims: [&[c.layers], dims].concat(), kind });
+    }
+    tensors.finish()?;
+    Ok(parameters)
+}
 
-    fn read(&mut self, name: &str, dims: &[usize]) -> Result<Vec<f32>, EngineError> {
-        let values = self.file.tensor(name, dims)?;
-        self.done += 1;
-        (self.on_tensor)(self.done, LAYER_TENSORS * self.config.layers + 2);
-        Ok(values)
+impl Parameter<'_> {
+    fn upload<T: Element>(
+        &self,
+        client: &Client,
+        store: impl Fn(f32) -> T + Copy,
+        step: &mut dyn FnMut(),
+    ) -> Result<Buffer, EngineError> {
+        // The tensors are there in these shapes, so that the file bounds it.
+        let size: usize = self.dims.iter().product();
+        let mut host = HostBuffer::zeroed(size)?;
+        for (tensor, target) in self.tensors.iter().zip(host.chunks_exact_mut(size / self.tensors.len())) {
+            let values = tensor.values(T::DTYPE)?;
+            match (self.kind, self.dims.last()) {
+                (Kind::Rotated(head_dim), Some(&columns)) => {
+                    copy_halves(&values, target, columns, head_dim, store);
+                }
+                _ => copy(&values, target, store),
+            }
+            step();
+        }
+        Ok(client.upload_owned(host, &self.dims)?)
     }
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tpu_rpa::score::{self, ScoreError, ScoreRequest, ScoreResponse};
 
-use super::{EngineError, Tokenizer};
+use super::{EngineError, Tokenizer, one_line};
 
 /// Why a request got no scores, in the form that goes over the wire.
 #[derive(Debug)]
@@ -29,6 +29,9 @@ enum Kind {
     Server,
 }
 
+/// Code of what the server is at fault for.
+const INTERNAL: &str = "internal_error";
+
 impl Failure {
     /// The request is at fault: `param` names the field.
     pub fn invalid(code: &'static str, param: Option<&str>, message: impl Into<String>) -> Self {
@@ -50,7 +53,7 @@ impl Failure {
     pub fn internal(detail: impl Into<String>) -> Self {
         let message = "the server failed to score this request";
         let detail = Some(detail.into());
-        Failure { detail, ..Failure::new(Kind::Server, "internal_error", None, message) }
+        Failure { detail, ..Failure::new(Kind::Server, INTERNAL, None, message) }
     }
 
     fn new(kind: Kind, code: &'static str, param: Option<String>, message: impl Into<String>) -> Self {
@@ -78,6 +81,14 @@ impl Failure {
         self.detail.as_deref()
     }
 
+    /// With what went wrong inside as its message: for who runs the engine, not for who asks it.
+    pub fn in_full(mut self) -> Self {
+        if let Some(detail) = self.detail.take() {
+            self.message = detail;
+        }
+        self
+    }
+
     /// `{"error": {"message", "type", "param", "code"}}`
     pub fn to_json(&self) -> Value {
         let kind = match self.kind {
@@ -91,7 +102,7 @@ impl Failure {
 
 impl From<ScoreError> for Failure {
     fn from(error: ScoreError) -> Self {
-        use Kind::{Malformed, Unprocessable};
+        use Kind::{Malformed, Server, Unprocessable};
         let (kind, code) = match &error {
             ScoreError::NoItems => (Malformed, "empty_items"),
             ScoreError::NoLabels => (Malformed, "empty_label_token_ids"),
@@ -104,7 +115,9 @@ impl From<ScoreError> for Failure {
             ScoreError::TooManyItems { .. } => (Unprocessable, "too_many_items"),
             ScoreError::TooManyLabels { .. } => (Unprocessable, "too_many_labels"),
             ScoreError::TooManyTokens { .. } => (Unprocessable, "too_many_tokens"),
-            _ => return Failure::internal(error.to_string()),
+            // Words of the engine and of the planner are about the inside.
+            ScoreError::Engine(_) | ScoreError::Batch(_) => return Failure::internal(one_line(&error)),
+            _ => (Server, INTERNAL),
         };
         let param = if code == "empty_query" { Some("query".to_owned()) } else { error.param() };
         Failure::new(kind, code, param, error.to_string())
@@ -113,7 +126,7 @@ impl From<ScoreError> for Failure {
 
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
-        Failure::internal(error.to_string())
+        Failure::internal(one_line(&error))
     }
 }
 

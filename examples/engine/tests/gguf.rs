@@ -3,9 +3,11 @@
 //! `data/gguf/blocks.json` has a random block of each type and what the public Python package `gguf` 0.19.0 makes of it:
 //! the first values, and the FNV-1a hash of all, as little-endian f32.
 
+use common::gguf::{Gguf, Tensor};
 use engine::ModelFile;
 use half::{bf16, f16};
 use serde::Deserialize;
+use tpu_rpa::spec::DType;
 
 #[derive(Deserialize)]
 struct Block {
@@ -19,23 +21,8 @@ struct Block {
 
 /// A GGUF file of one tensor.
 fn file(name: &str, code: u32, dims: &[usize], data: &[u8]) -> Vec<u8> {
-    let mut bytes = b"GGUF".to_vec();
-    let text = |bytes: &mut Vec<u8>, text: &str| {
-        bytes.extend((text.len() as u64).to_le_bytes());
-        bytes.extend(text.as_bytes());
-    };
-    bytes.extend(3u32.to_le_bytes());
-    bytes.extend(1u64.to_le_bytes());
-    bytes.extend(0u64.to_le_bytes());
-    text(&mut bytes, name);
-    bytes.extend((dims.len() as u32).to_le_bytes());
-    // From the fastest.
-    dims.iter().rev().for_each(|&d| bytes.extend((d as u64).to_le_bytes()));
-    bytes.extend(code.to_le_bytes());
-    bytes.extend(0u64.to_le_bytes());
-    bytes.resize(bytes.len().next_multiple_of(32), 0);
-    bytes.extend(data);
-    bytes
+    let dims = dims.iter().map(|&d| d as u64).collect();
+    Gguf::of(vec![Tensor { name: name.into(), dims, code, data: data.to_vec(), offset: None }]).bytes()
 }
 
 fn open(bytes: &[u8]) -> Result<ModelFile, String> {
@@ -45,8 +32,13 @@ fn open(bytes: &[u8]) -> Result<ModelFile, String> {
     ModelFile::open(&path).map_err(|e| e.to_string())
 }
 
+fn read(file: &ModelFile, name: &str, dims: &[usize]) -> Result<Vec<f32>, String> {
+    let tensor = file.tensors().take(name, dims).map_err(|e| e.to_string())?;
+    tensor.values(DType::F32).map_err(|e| e.to_string())
+}
+
 fn values(code: u32, dims: &[usize], data: &[u8]) -> Vec<f32> {
-    open(&file("t", code, dims, data)).unwrap().tensor("t", dims).unwrap()
+    read(&open(&file("t", code, dims, data)).unwrap(), "t", dims).unwrap()
 }
 
 fn fnv1a(values: &[f32]) -> String {
@@ -90,12 +82,12 @@ fn what_is_no_weight_is_refused_by_name() {
     let unknown = open(&file("blk.0.attn_q.weight", 99, &[32], &[0; 64])).err().expect("an error");
     assert!(unknown.contains("99"), "{unknown}");
     let integers = open(&file("blk.0.attn_q.weight", 26, &[8], &[0; 32])).unwrap();
-    let error = integers.tensor("blk.0.attn_q.weight", &[8]).unwrap_err().to_string();
+    let error = read(&integers, "blk.0.attn_q.weight", &[8]).unwrap_err();
     assert!(error.contains("I32") && error.contains("blk.0.attn_q.weight"), "{error}");
     let halves = open(&file("t", 0, &[2, 4], &[0; 32])).unwrap();
-    let shape = halves.tensor("t", &[4, 2]).unwrap_err().to_string();
+    let shape = read(&halves, "t", &[4, 2]).unwrap_err();
     assert!(shape.contains("t is [2, 4]") && shape.contains("[4, 2]"), "{shape}");
-    let missing = halves.tensor("u", &[4, 2]).unwrap_err().to_string();
+    let missing = read(&halves, "u", &[4, 2]).unwrap_err();
     assert!(missing.contains("u is missing"), "{missing}");
     let cut = file("t", 0, &[2, 4], &[0; 32]);
     let cut = open(&cut[..cut.len() - 1]).err().expect("an error");

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use common::mosaic::{Bits, KvWriteCase, LabelCase, MosaicAttention, row_block_tiling};
 use common::{Element, Tensors};
-use engine::{LlamaConfig, ModelFile};
+use engine::{Checkpoint, LlamaConfig};
 use half::bf16;
 use ndarray::{Array1, Array2, Array3, Array5, ArrayView2, Axis, s};
 use serde_json::Value;
@@ -13,7 +13,7 @@ use tpu_rpa::emulator::{Emulator, RunOptions};
 use tpu_rpa::kernels::LabelOutput;
 use tpu_rpa::reference;
 use tpu_rpa::score::{ForwardPass, Limits, Pass, ScoreRequest, Scorer};
-use tpu_rpa::spec::{AttentionSpec, KvWriteSpec, LabelSet};
+use tpu_rpa::spec::{AttentionSpec, DType, KvWriteSpec, LabelSet};
 
 const PAGE_SIZE: usize = 16;
 const POOL_PAGES: usize = 16;
@@ -47,21 +47,23 @@ fn stored<E: Element>(x: f32) -> f32 {
 
 impl<E: Bits> Emulated<E> {
     fn load(row_blocks: usize) -> Self {
-        let file = ModelFile::open(&engine::model_path()).unwrap_or_else(|e| panic!("{e}"));
-        let config = LlamaConfig::read(&file).unwrap();
-        let c = config.clone();
+        let checkpoint = Checkpoint::open(&engine::model_path()).unwrap_or_else(|e| panic!("{e}"));
+        let c = checkpoint.config;
+        let file = &checkpoint.file;
+        let read = |name: &str, dims: &[usize]| {
+            file.tensors().take(name, dims).unwrap().values(DType::F32).unwrap()
+        };
         let (q, kv) = (c.q_heads * c.head_dim, c.kv_heads * c.head_dim);
-        let vector = |name: &str| Array1::from(file.tensor(name, &[c.hidden]).unwrap());
+        let vector = |name: &str| Array1::from(read(name, &[c.hidden]));
         let norms: Vec<_> = (0..c.layers)
             .map(|l| {
                 (vector(&format!("blk.{l}.attn_norm.weight")), vector(&format!("blk.{l}.ffn_norm.weight")))
             })
             .collect();
         let final_norm = vector("output_norm.weight");
-        assert!(!file.has_tensor("output.weight"), "the LM head is tied");
+        assert!(!file.tensors().has("output.weight"), "the LM head is tied");
         let matrix = |name: &str, rows: usize, columns: usize| {
-            let values = file.tensor(name, &[rows, columns]).unwrap();
-            Array2::from_shape_vec((rows, columns), values).unwrap().mapv_into(stored::<E>)
+            Array2::from_shape_vec((rows, columns), read(name, &[rows, columns])).unwrap().mapv_into(stored::<E>)
         };
         let lm_head = matrix("token_embd.weight", c.vocabulary, c.hidden).mapv(E::from_f32);
         let layers = norms.into_iter().enumerate().map(|(l, (attention_norm, mlp_norm))| {
@@ -94,7 +96,7 @@ impl<E: Bits> Emulated<E> {
                 ids: Array2::zeros((0, 0)),
                 labels: LabelSet::Shared(1),
             },
-            config,
+            config: c,
             row_blocks,
             runs: [0; 3],
         }

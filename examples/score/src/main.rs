@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", engine::one_line(&error));
+            eprintln!("error: {}", engine::one_line(error.as_ref()));
             ExitCode::FAILURE
         }
     }

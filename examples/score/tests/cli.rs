@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use common::gguf::{Gguf, Tensor, Value as Entry, tiny_llama};
 use serde_json::{Value, json};
 
 fn run(arguments: &[&str]) -> Output {
@@ -82,4 +83,57 @@ fn what_is_missing_is_said_in_one_line() {
     let no_requests = run(&["--requests", "/nonexistent/requests.jsonl"]);
     assert!(!no_requests.status.success());
     assert!(error(&no_requests).contains("/nonexistent/requests.jsonl"), "{}", error(&no_requests));
+}
+
+/// Writes a small Llama with an edit, and runs it on a request.
+fn with_model(edit: impl FnOnce(&mut Gguf)) -> (Output, Option<String>) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = |name: &str| folder.path().join(name);
+    let mut model = tiny_llama(1);
+    edit(&mut model);
+    std::fs::write(file("model.gguf"), model.bytes()).expect("the model is written");
+    let request = json!({"query": [3, 14], "items": [[15], [92, 65]], "label_token_ids": [7, 8]});
+    std::fs::write(file("requests.jsonl"), request.to_string()).expect("the request is written");
+    let (model, requests, responses) = (file("model.gguf"), file("requests.jsonl"), file("responses.jsonl"));
+    let output =
+        run(&["--model", path(&model), "--requests", path(&requests), "--output", path(&responses)]);
+    (output, std::fs::read_to_string(responses).ok())
+}
+
+#[test]
+fn a_model_that_is_not_run_as_it_says_is_refused_before_anything_is_written() {
+    let cases: [(&str, fn(&mut Gguf)); 6] = [
+        ("rope_freqs.weight", |m| m.tensors.push(Tensor::f32("rope_freqs.weight", &[32], &[8.0; 32]))),
+        ("llama.expert_count is 8", |m| m.set("llama.expert_count", Entry::U32(8))),
+        ("llama.block_count is 4000000000", |m| m.set("llama.block_count", Entry::U32(4_000_000_000))),
+        ("general.alignment", |m| m.set("general.alignment", Entry::U32(0))),
+        ("layer_norm_rms_epsilon is NaN", |m| {
+            m.set("llama.attention.layer_norm_rms_epsilon", Entry::F32(f32::NAN));
+        }),
+        ("output_norm.weight[5] is NaN", |m| {
+            m.replace("output_norm.weight", &[128], |mut values| {
+                values[5] = f32::NAN;
+                values
+            });
+        }),
+    ];
+    for (name, edit) in cases {
+        let (output, written) = with_model(edit);
+        assert_eq!((output.status.code(), written), (Some(1), None), "{name}");
+        assert!(error(&output).contains(name), "{name}: {}", error(&output));
+    }
+}
+
+#[test]
+fn a_model_that_answers_with_nan_is_said_to_and_for_which_item() {
+    let (output, written) = with_model(|model| {
+        for name in ["blk.0.ffn_up.weight", "blk.0.ffn_gate.weight"] {
+            model.replace(name, &[96, 128], |values| values.into_iter().map(|value| value * 1e37).collect());
+        }
+    });
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let answer: Value = serde_json::from_str(&written.expect("a response")).expect("JSON");
+    let message = answer["error"]["message"].as_str().expect("an error");
+    assert!(message.contains("NaN") && message.contains("items[0]"), "{message}");
+    assert!(!message.contains("server"), "there is no server: {message}");
 }

@@ -110,8 +110,8 @@ async fn a_response_has_the_documented_form() {
 }
 
 fn tokenizer() -> engine::Tokenizer {
-    let file = engine::ModelFile::open(&engine::model_path()).expect("`make tools` fetched the model");
-    engine::Tokenizer::read(&file).expect("the model has a tokenizer")
+    let checkpoint = engine::Checkpoint::open(&engine::model_path());
+    checkpoint.expect("`make tools` fetched the model").tokenizer
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@ mod batches;
 mod cases;
 mod compare;
 pub mod device;
+pub mod gguf;
 pub mod hashing;
 pub mod libtpu;
 pub mod mosaic;

@@ -15,7 +15,7 @@ use tpu_rpa::batch::Tiling;
 use tpu_rpa::score::{ForwardPass, Limits, Pass, Scorer};
 
 use common::hashing::{Hashing, PAGE_SIZE};
-use engine::{Dispatcher, ModelFile, Tokenizer, model_path};
+use engine::{Checkpoint, Dispatcher, model_path};
 use serve::{App, BodyLimits, ConnectionLimits, Metrics, Model, serve};
 
 /// The name of the model.
@@ -114,9 +114,8 @@ pub struct Server {
 
 impl Server {
     pub async fn start(options: Options) -> Self {
-        let file = ModelFile::open(&model_path()).expect("`make tools` fetched the model");
-        let tokenizer = Tokenizer::read(&file).expect("the model has a tokenizer");
-        let vocabulary = file.strings("tokenizer.ggml.tokens").expect("a vocabulary").len();
+        let checkpoint = Checkpoint::open(&model_path()).expect("`make tools` fetched the model");
+        let vocabulary = checkpoint.config.vocabulary;
         let limits = Limits {
             vocabulary,
             context: 600,
@@ -140,7 +139,7 @@ impl Server {
             move |scorer: &_, report| metrics.pass(scorer, report)
         };
         let (dispatcher, device) = Dispatcher::start(scorer, options.queue, on_pass).expect("a thread");
-        let model = Model { name: MODEL.into(), tokenizer, vocabulary };
+        let model = Model { name: MODEL.into(), tokenizer: checkpoint.tokenizer, vocabulary };
         let app = App::new(model, dispatcher, metrics, options.body);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
