@@ -36,7 +36,9 @@ impl LlamaConfig {
         let hidden = metadata.count("llama.embedding_length")?;
         let q_heads = metadata.count("llama.attention.head_count")?;
         if !hidden.is_multiple_of(q_heads) {
-            return Err(metadata.refused("llama.attention.head_count", "it must divide llama.embedding_length"));
+            return Err(
+                metadata.refused("llama.attention.head_count", "it must divide llama.embedding_length")
+            );
         }
         let kv_heads = metadata.count_or("llama.attention.head_count_kv", q_heads)?;
         if !q_heads.is_multiple_of(kv_heads) {
@@ -59,8 +61,7 @@ impl LlamaConfig {
             context,
             // Below one, later pairs would turn faster than the first.
             rope_theta: metadata.real_or("llama.rope.freq_base", 10_000.0, 1.0..=f32::MAX)?,
-            norm_epsilon: metadata
-                .real("llama.attention.layer_norm_rms_epsilon", f32::MIN_POSITIVE..=1.0)?,
+            norm_epsilon: metadata.real("llama.attention.layer_norm_rms_epsilon", f32::MIN_POSITIVE..=1.0)?,
         };
         config.check_neutral(metadata)?;
         Ok(config)

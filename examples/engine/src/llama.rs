@@ -133,7 +133,9 @@ impl Llama {
         let len = dims.iter().product();
         let full = |()| no_room(&self.config, &self.attention, self.limits.pool_pages);
         Ok(match self.attention.dtype() {
-            DType::Bf16 => self.client.upload(&bytemuck::try_zeroed_vec::<bf16>(len).map_err(full)?, &dims)?,
+            DType::Bf16 => {
+                self.client.upload(&bytemuck::try_zeroed_vec::<bf16>(len).map_err(full)?, &dims)?
+            }
             _ => self.client.upload(&bytemuck::try_zeroed_vec::<f32>(len).map_err(full)?, &dims)?,
         })
     }

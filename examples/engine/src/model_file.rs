@@ -128,7 +128,11 @@ impl ModelFile {
         let rest = file_bytes - end(last);
         if rest >= alignment {
             let found = format!("the last, with {rest} bytes behind it");
-            return refused(&last.name, found, format!("fewer than general.alignment, {alignment}, may follow"));
+            return refused(
+                &last.name,
+                found,
+                format!("fewer than general.alignment, {alignment}, may follow"),
+            );
         }
         Ok(())
     }

@@ -32,8 +32,13 @@ impl Tokenizer {
             metadata.neutral(key, &[Text(expected)])?;
         }
         // Scores are defined on ids joined as they are.
-        for name in ["add_bos_token", "add_eos_token", "add_sep_token", "add_space_prefix", "remove_extra_whitespaces"]
-        {
+        for name in [
+            "add_bos_token",
+            "add_eos_token",
+            "add_sep_token",
+            "add_space_prefix",
+            "remove_extra_whitespaces",
+        ] {
             metadata.neutral(&format!("tokenizer.ggml.{name}"), &[Flag(false)])?;
         }
         // Ids of tokens that generation stops at or pads with, and the scores of other models' tokens.
@@ -93,7 +98,9 @@ fn control(metadata: &mut Metadata<'_>, tokens: &[String]) -> Result<Vec<AddedTo
         return Err(EngineError::Metadata {
             key: format!("{TYPES}[{id}]"),
             found: kind.to_string(),
-            expected: format!("this tokenizer knows {NORMAL} (normal), {CONTROL} (control) and {UNUSED} (unused)"),
+            expected: format!(
+                "this tokenizer knows {NORMAL} (normal), {CONTROL} (control) and {UNUSED} (unused)"
+            ),
         });
     }
     let control = kinds.iter().zip(tokens).filter(|&(&kind, _)| kind == CONTROL);

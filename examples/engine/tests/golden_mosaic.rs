@@ -50,9 +50,8 @@ impl<E: Bits> Emulated<E> {
         let checkpoint = Checkpoint::open(&engine::model_path()).unwrap_or_else(|e| panic!("{e}"));
         let c = checkpoint.config;
         let file = &checkpoint.file;
-        let read = |name: &str, dims: &[usize]| {
-            file.tensors().take(name, dims).unwrap().values(DType::F32).unwrap()
-        };
+        let read =
+            |name: &str, dims: &[usize]| file.tensors().take(name, dims).unwrap().values(DType::F32).unwrap();
         let (q, kv) = (c.q_heads * c.head_dim, c.kv_heads * c.head_dim);
         let vector = |name: &str| Array1::from(read(name, &[c.hidden]));
         let norms: Vec<_> = (0..c.layers)
@@ -63,7 +62,9 @@ impl<E: Bits> Emulated<E> {
         let final_norm = vector("output_norm.weight");
         assert!(!file.tensors().has("output.weight"), "the LM head is tied");
         let matrix = |name: &str, rows: usize, columns: usize| {
-            Array2::from_shape_vec((rows, columns), read(name, &[rows, columns])).unwrap().mapv_into(stored::<E>)
+            Array2::from_shape_vec((rows, columns), read(name, &[rows, columns]))
+                .unwrap()
+                .mapv_into(stored::<E>)
         };
         let lm_head = matrix("token_embd.weight", c.vocabulary, c.hidden).mapv(E::from_f32);
         let layers = norms.into_iter().enumerate().map(|(l, (attention_norm, mlp_norm))| {

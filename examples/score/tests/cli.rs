@@ -95,8 +95,7 @@ fn with_model(edit: impl FnOnce(&mut Gguf)) -> (Output, Option<String>) {
     let request = json!({"query": [3, 14], "items": [[15], [92, 65]], "label_token_ids": [7, 8]});
     std::fs::write(file("requests.jsonl"), request.to_string()).expect("the request is written");
     let (model, requests, responses) = (file("model.gguf"), file("requests.jsonl"), file("responses.jsonl"));
-    let output =
-        run(&["--model", path(&model), "--requests", path(&requests), "--output", path(&responses)]);
+    let output = run(&["--model", path(&model), "--requests", path(&requests), "--output", path(&responses)]);
     (output, std::fs::read_to_string(responses).ok())
 }
 

@@ -119,8 +119,10 @@ fn one<'a, T>(random: &mut Random, of: &'a [T]) -> &'a T {
 
 /// A number at the edges, or near what files have.
 fn number(random: &mut Random) -> Value {
-    let edges = [0, 1, 2, 3, 8, 64, 96, 128, 255, 256, 4096, i32::MAX as u64, u32::MAX.into(), 1 << 40, u64::MAX];
-    let reals = [0.0, -0.0, 1.0, -1.0, 0.5, 8.0, 1e-5, 1e-30, 1e30, 5e5, f64::NAN, f64::INFINITY, f64::MIN_POSITIVE];
+    let edges =
+        [0, 1, 2, 3, 8, 64, 96, 128, 255, 256, 4096, i32::MAX as u64, u32::MAX.into(), 1 << 40, u64::MAX];
+    let reals =
+        [0.0, -0.0, 1.0, -1.0, 0.5, 8.0, 1e-5, 1e-30, 1e30, 5e5, f64::NAN, f64::INFINITY, f64::MIN_POSITIVE];
     let (whole, real) = (*one(random, &edges), *one(random, &reals));
     match random.below(8) {
         0 => Value::U8(whole as u8),
@@ -153,7 +155,10 @@ fn new_key(random: &mut Random, file: &mut Gguf) -> Drawn {
         0 => (format!("{}.{:x}", one(random, &["general", "somebody"]), random.next_u64()), Answer::Either),
         1 | 2 | 3 => (format!("llama.{}", one(random, &KEYS)), Answer::Either),
         4 => (format!("llama.{:x}", random.next_u64()), Answer::Refusal),
-        _ => (format!("{}.{:x}", one(random, &["split", "tokenizer", "tokenizer.ggml"]), random.next_u64()), Answer::Refusal),
+        _ => (
+            format!("{}.{:x}", one(random, &["split", "tokenizer", "tokenizer.ggml"]), random.next_u64()),
+            Answer::Refusal,
+        ),
     };
     let value = match random.below(4) {
         0 => Value::Flag(random.below(2) == 0),

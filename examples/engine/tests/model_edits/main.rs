@@ -178,7 +178,9 @@ fn a_key_that_asks_for_more_is_refused_by_name() {
         let case = format!("{key} = {value:?}");
         is_refused(&case, &edited(|file| file.set(key, value)).bytes(), key);
     }
-    for key in ["general.architecture", "llama.block_count", "llama.attention.head_count", "tokenizer.ggml.tokens"] {
+    for key in
+        ["general.architecture", "llama.block_count", "llama.attention.head_count", "tokenizer.ggml.tokens"]
+    {
         is_refused(&format!("without {key}"), &edited(|file| file.remove(key)).bytes(), key);
     }
     let hostile = edited(|file| file.set("llama.\n\x1b[31m", U32(1)));
@@ -193,7 +195,8 @@ fn a_key_that_asks_for_more_is_refused_by_name() {
 #[test]
 fn a_tensor_that_is_not_used_as_it_is_is_refused_by_name() {
     let bias = |name: &str, count: usize| Tensor::f32(name, &[count as u64], &vec![0.1; count]);
-    let refused = |case: &str, name: &str, edit: &dyn Fn(&mut Gguf)| is_refused(case, &edited(edit).bytes(), name);
+    let refused =
+        |case: &str, name: &str, edit: &dyn Fn(&mut Gguf)| is_refused(case, &edited(edit).bytes(), name);
     for (name, count) in [
         ("rope_freqs.weight", 32),
         ("blk.0.attn_q.bias", 128),
@@ -205,9 +208,13 @@ fn a_tensor_that_is_not_used_as_it_is_is_refused_by_name() {
         refused(name, name, &|file| file.tensors.push(bias(name, count)));
     }
     // A block that the count leaves out is named by the key.
-    refused("a third block", "llama.block_count", &|file| file.tensors.push(bias("blk.2.attn_norm.weight", 128)));
+    refused("a third block", "llama.block_count", &|file| {
+        file.tensors.push(bias("blk.2.attn_norm.weight", 128))
+    });
     refused("too few values", "output.weight", &|file| file.tensors.push(bias("output.weight", 128)));
-    refused("missing", "blk.1.ffn_up.weight", &|file| file.tensors.retain(|t| t.name != "blk.1.ffn_up.weight"));
+    refused("missing", "blk.1.ffn_up.weight", &|file| {
+        file.tensors.retain(|t| t.name != "blk.1.ffn_up.weight")
+    });
     refused("turned", "blk.1.ffn_up.weight", &|file| file.tensor_mut("blk.1.ffn_up.weight").dims.reverse());
     refused("twice", "output_norm.weight", &|file| file.tensors.push(bias("output_norm.weight", 128)));
     for offset in [4, 32, 1 << 60] {

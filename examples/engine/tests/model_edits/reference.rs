@@ -64,7 +64,8 @@ impl Llama<'_> {
         let mut out = Array2::zeros(q.dim());
         for head in 0..heads {
             let columns = |head: usize| s![.., head * head_dim..(head + 1) * head_dim];
-            let (q, k, v) = (q.slice(columns(head)), k.slice(columns(head / group)), v.slice(columns(head / group)));
+            let (q, k, v) =
+                (q.slice(columns(head)), k.slice(columns(head / group)), v.slice(columns(head / group)));
             let mut weights = q.dot(&k.t()) / (head_dim as f64).sqrt();
             for (row, mut weights) in weights.outer_iter_mut().enumerate() {
                 weights.slice_mut(s![row + 1..]).fill(f64::NEG_INFINITY);
