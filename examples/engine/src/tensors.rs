@@ -65,11 +65,13 @@ impl Tensor<'_> {
     pub fn values(&self, dtype: DType) -> Result<Vec<f32>, EngineError> {
         let values = self.file.values(self.info)?;
         let most = if dtype == DType::Bf16 { bf16::MAX.to_f32() } else { f32::MAX };
-        // NaN fails it too. A fold without a way out is what the compiler makes fast.
-        if values.iter().fold(true, |all, value| all & (value.abs() <= most)) {
+        // NaN is not within it either.
+        let fits = |value: &f32| value.abs() <= most;
+        // A fold without a way out is what the compiler makes fast.
+        if values.iter().fold(true, |all, value| all & fits(value)) {
             return Ok(values);
         }
-        let first = values.iter().position(|value| !(value.abs() <= most)).unwrap_or_default();
+        let first = values.iter().position(|value| !fits(value)).unwrap_or_default();
         let mut index: Vec<usize> = Vec::new();
         let mut rest = first;
         for &extent in &self.info.shape {

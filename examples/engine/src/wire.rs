@@ -1,9 +1,13 @@
 //! The JSON of `/v1/score`, one object a request and one a response.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tpu_rpa::score::{self, ScoreError, ScoreRequest, ScoreResponse};
 
+use super::shown::shown;
 use super::{EngineError, Tokenizer, one_line};
 
 /// Why a request got no scores, in the form that goes over the wire.
@@ -107,8 +111,7 @@ impl From<ScoreError> for Failure {
             ScoreError::NoItems => (Malformed, "empty_items"),
             ScoreError::NoLabels => (Malformed, "empty_label_token_ids"),
             ScoreError::EmptyPrompt { .. } => (Malformed, "empty_query"),
-            ScoreError::TokenOutOfRange { value, .. } if *value < 0 => (Malformed, "negative_token_id"),
-            ScoreError::TokenOutOfRange { .. } => (Unprocessable, "token_id_exceeds_vocab"),
+            ScoreError::TokenOutOfRange { value, .. } => token_out_of_range(*value < 0),
             ScoreError::ContextLength { .. }
             | ScoreError::ItemTooLong { .. }
             | ScoreError::QueryTooLong { .. } => (Unprocessable, "prompt_too_long"),
@@ -142,7 +145,7 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads one request. Query and items are texts, or lists of token ids, not both. Fields of other APIs are passed
+    /// Reads one request. Query and items are texts, or lists of token ids, not both; one text stands for one item. Fields of other APIs are passed
     /// over; `null` stands for a field that is not there.
     pub fn parse(&self, json: &[u8]) -> Result<ScoreRequest, Failure> {
         let text = std::str::from_utf8(json)
@@ -164,9 +167,14 @@ impl Reader<'_> {
             return Err(wrong_type("invalid_query_type", "query", TEXT_OR_IDS, query));
         }
         let items = field("items").ok_or_else(|| missing("missing_items", "items"))?;
-        let Value::Array(items) = items else {
-            let expected = "a list of strings or a list of token id lists";
-            return Err(wrong_type("invalid_items_type", "items", expected, items));
+        let items = match items {
+            Value::Array(items) => &items[..],
+            // One item.
+            Value::String(_) => std::slice::from_ref(items),
+            other => {
+                let expected = "a string, a list of strings or a list of token id lists";
+                return Err(wrong_type("invalid_items_type", "items", expected, other));
+            }
         };
         for (i, item) in items.iter().enumerate() {
             if !item.is_string() && !item.is_array() {
@@ -184,48 +192,67 @@ impl Reader<'_> {
             return Err(wrong_type("invalid_label_token_ids_type", "label_token_ids", expected, labels));
         };
         Ok(ScoreRequest {
-            query: self.tokens("query", query)?,
+            query: self.tokens(text, "query", query)?,
             items: items
                 .iter()
                 .enumerate()
-                .map(|(i, item)| self.tokens(&format!("items[{i}]"), item))
+                .map(|(i, item)| self.tokens(text, &format!("items[{i}]"), item))
                 .collect::<Result<_, _>>()?,
-            label_token_ids: self.ids("label_token_ids", labels)?,
+            label_token_ids: self.ids(text, "label_token_ids", labels)?,
             apply_softmax: flag(field("apply_softmax"), "invalid_apply_softmax_type", "apply_softmax")?,
             item_first: flag(field("item_first"), "invalid_item_first_type", "item_first")?,
         })
     }
 
-    fn tokens(&self, field: &str, value: &Value) -> Result<Vec<i32>, Failure> {
+    fn tokens(&self, request: &str, field: &str, value: &Value) -> Result<Vec<i32>, Failure> {
         match value {
             Value::String(text) => Ok(self.tokenizer.encode(text)?),
-            Value::Array(ids) => self.ids(field, ids),
+            Value::Array(ids) => self.ids(request, field, ids),
             other => Err(wrong_type("invalid_items_type", field, TEXT_OR_IDS, other)),
         }
     }
 
-    fn ids(&self, field: &str, ids: &[Value]) -> Result<Vec<i32>, Failure> {
-        ids.iter().enumerate().map(|(i, id)| self.id(field, i, id)).collect()
+    fn ids(&self, request: &str, field: &str, ids: &[Value]) -> Result<Vec<i32>, Failure> {
+        ids.iter().enumerate().map(|(i, id)| self.id(request, field, i, id)).collect()
     }
 
     /// An integer of any size is a token id in the wrong range; anything else is of the wrong type.
-    fn id(&self, field: &str, index: usize, value: &Value) -> Result<i32, Failure> {
+    fn id(&self, request: &str, field: &str, index: usize, value: &Value) -> Result<i32, Failure> {
+        if let Some(id) = value.as_i64() {
+            return i32::try_from(id).map_err(|_| {
+                let vocabulary = self.vocabulary;
+                ScoreError::TokenOutOfRange { field: field.to_owned(), index, value: id, vocabulary }.into()
+            });
+        }
+        let name = format!("{field}[{index}]");
         // Integers beyond 64 bits are read as reals.
-        let huge = |real: f64| (real.abs() >= 2f64.powi(63)).then_some(real as i64);
-        let id = value.as_i64().or_else(|| value.as_f64().and_then(huge));
-        let Some(id) = id else {
-            return Err(wrong_type(
-                "invalid_token_id_type",
-                &format!("{field}[{index}]"),
-                "a token id",
-                value,
-            ));
+        let Some(real) = value.as_f64().filter(|real| real.abs() >= 2f64.powi(63)) else {
+            return Err(wrong_type("invalid_token_id_type", &name, "a token id", value));
         };
-        i32::try_from(id).map_err(|_| {
-            let vocabulary = self.vocabulary;
-            ScoreError::TokenOutOfRange { field: field.to_owned(), index, value: id, vocabulary }.into()
-        })
+        let (kind, code) = token_out_of_range(real < 0.0);
+        let sent = as_sent(request, field, index).unwrap_or_else(|| value.to_string());
+        let message = format!("{name} is {}; it must be in 0..{}", shown(&sent), self.vocabulary);
+        Err(Failure::new(kind, code, Some(name), message))
     }
+}
+
+fn token_out_of_range(negative: bool) -> (Kind, &'static str) {
+    if negative {
+        (Kind::Malformed, "negative_token_id")
+    } else {
+        (Kind::Unprocessable, "token_id_exceeds_vocab")
+    }
+}
+
+/// The digits of an id in the request: of `label_token_ids`, `query`, or `items[3]`.
+fn as_sent(request: &str, field: &str, index: usize) -> Option<String> {
+    let fields: HashMap<String, &RawValue> = serde_json::from_str(request).ok()?;
+    let list = |json: &'_ RawValue| serde_json::from_str::<Vec<Box<RawValue>>>(json.get()).ok();
+    let ids = match field.strip_suffix(']').and_then(|field| field.split_once('[')) {
+        Some((name, item)) => list(list(fields.get(name)?)?.get(item.parse::<usize>().ok()?)?)?,
+        None => list(fields.get(field)?)?,
+    };
+    Some(ids.get(index)?.get().to_owned())
 }
 
 const TEXT_OR_IDS: &str = "a string or a list of token ids";

@@ -251,7 +251,7 @@ fn hostile_requests_are_refused_and_the_next_one_is_served() {
         (b"[1, 2]".to_vec(), "invalid_request_type", json!("request")),
         (json!({"items": ["a"], "label_token_ids": [1]}).to_string().into(), "missing_query", json!("query")),
         (
-            json!({"query": "q", "items": "a", "label_token_ids": [1]}).to_string().into(),
+            json!({"query": "q", "items": 5, "label_token_ids": [1]}).to_string().into(),
             "invalid_items_type",
             json!("items"),
         ),

@@ -85,8 +85,10 @@ fn what_is_missing_is_said_in_one_line() {
     assert!(error(&no_requests).contains("/nonexistent/requests.jsonl"), "{}", error(&no_requests));
 }
 
+type Edit = fn(&mut Gguf);
+
 /// Writes a small Llama with an edit, and runs it on a request.
-fn with_model(edit: impl FnOnce(&mut Gguf)) -> (Output, Option<String>) {
+fn with_model(edit: Edit) -> (Output, Option<String>) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = |name: &str| folder.path().join(name);
     let mut model = tiny_llama(1);
@@ -101,7 +103,7 @@ fn with_model(edit: impl FnOnce(&mut Gguf)) -> (Output, Option<String>) {
 
 #[test]
 fn a_model_that_is_not_run_as_it_says_is_refused_before_anything_is_written() {
-    let cases: [(&str, fn(&mut Gguf)); 6] = [
+    let cases: [(&str, Edit); 6] = [
         ("rope_freqs.weight", |m| m.tensors.push(Tensor::f32("rope_freqs.weight", &[32], &[8.0; 32]))),
         ("llama.expert_count is 8", |m| m.set("llama.expert_count", Entry::U32(8))),
         ("llama.block_count is 4000000000", |m| m.set("llama.block_count", Entry::U32(4_000_000_000))),

@@ -155,6 +155,9 @@ fn refusal(failure: &Failure) -> Response {
         408 | 413 => {
             headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
         }
+        415 => {
+            headers.insert(header::ACCEPT_ENCODING, header::HeaderValue::from_static("identity"));
+        }
         _ => {}
     }
     response

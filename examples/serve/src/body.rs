@@ -35,7 +35,14 @@ impl BodyLimits {
             return Err(too_large());
         }
         match tokio::time::timeout(self.time, to_bytes(body, self.bytes)).await {
-            Ok(Ok(bytes)) => Ok(bytes.into()),
+            Ok(Ok(bytes)) => match encoding(headers) {
+                None => Ok(bytes.into()),
+                Some(encoding) => {
+                    let message =
+                        format!("the body's Content-Encoding is {encoding:?}; this server reads none");
+                    Err(Failure::http(415, "unsupported_content_encoding", message))
+                }
+            },
             Ok(Err(error)) => {
                 let cause = std::error::Error::source(&error);
                 if cause.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
@@ -49,6 +56,13 @@ impl BodyLimits {
             }
         }
     }
+}
+
+/// The first encoding that would have to be undone.
+fn encoding(headers: &HeaderMap) -> Option<String> {
+    let values = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut names = values.map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned());
+    names.find(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"))
 }
 
 async fn drain(mut body: Body) {

@@ -79,6 +79,7 @@ async fn a_response_has_the_documented_form() {
         (json!({"query": "2 + 2 =", "items": [" 4", " 5", ""]}), Some(["2 + 2 =", " 4", " 5", ""])),
         (json!({"query": "a b", "items": [" c"], "item_first": true}), Some(["a b", " c", "", ""])),
         (json!({"query": "", "items": ["c"]}), Some(["", "c", "", ""])),
+        (json!({"query": "2 + 2 =", "items": " 4"}), Some(["2 + 2 =", " 4", "", ""])),
     ] {
         let (status, body) = server.post(with(request.clone())).await;
         assert_eq!(status, 200, "{body}");
@@ -88,7 +89,10 @@ async fn a_response_has_the_documented_form() {
         };
         let definition = ScoreRequest {
             query: ids(&request["query"]),
-            items: request["items"].as_array().expect("items").iter().map(ids).collect(),
+            items: match &request["items"] {
+                Value::Array(items) => items.iter().map(ids).collect(),
+                one => vec![ids(one)],
+            },
             label_token_ids: vec![6, 7],
             apply_softmax: false,
             item_first: request["item_first"] == true,
@@ -104,7 +108,7 @@ async fn a_response_has_the_documented_form() {
     let models: Value = serde_json::from_str(&server.text("/v1/models").await).expect("JSON");
     assert_eq!((&models["object"], &models["data"][0]["id"]), (&json!("list"), &json!(MODEL)));
     assert_eq!(server.text("/health").await, r#"{"status":"ok"}"#);
-    assert_eq!(server.metric("tpu_rpa_requests_total", "status=\"200\"").await, 5.0);
+    assert_eq!(server.metric("tpu_rpa_requests_total", "status=\"200\"").await, 6.0);
     assert!(server.metric("tpu_rpa_prefix_lookups_total", "").await >= 3.0);
     server.ended().await;
 }
@@ -129,7 +133,8 @@ async fn every_error_code_comes_over_http() {
         (with(json!({"query": {"a": 1}})), "invalid_query_type", json!("query")),
         (with(json!({"items": null})), "missing_items", json!("items")),
         (with(json!({"items": []})), "empty_items", json!("items")),
-        (with(json!({"items": "a"})), "invalid_items_type", json!("items")),
+        (with(json!({"items": 7})), "invalid_items_type", json!("items")),
+        (with(json!({"items": "a"})), "mixed_input_types", json!("items")),
         (with(json!({"items": [[1], 2]})), "invalid_items_type", json!("items[1]")),
         (with(json!({"items": [[1], "a"]})), "mixed_input_types", json!("items")),
         (with(json!({"query": "q"})), "mixed_input_types", json!("items")),
@@ -188,6 +193,14 @@ async fn every_error_code_comes_over_http() {
     let after = server.post(good.clone()).await;
     assert_eq!((after.0, &after.1["scores"]), (200, &answer.1["scores"]), "what was in pages is not trusted");
 
+    // It answers, and not with a number: for which item is no secret.
+    server.control.broken.store(true, Ordering::SeqCst);
+    let broken = server.post(good.clone()).await;
+    check(&broken, "internal_error", 500, &Value::Null);
+    let message = broken.1["error"]["message"].as_str().expect("a message");
+    assert!(message.contains("items[0]") && message.contains("NaN"), "{message}");
+    server.control.broken.store(false, Ordering::SeqCst);
+
     assert_eq!(seen, CODES.iter().map(|known| known.0).collect());
     server.stop();
     server.ended().await;
@@ -213,6 +226,60 @@ async fn what_is_no_request_gets_an_error_in_the_same_form() {
     let many = with(json!({"items": vec![vec![1; 590]; 100]}));
     check(&server.post(many).await, "too_many_tokens", 422, &json!("items"));
     check(&server.post(vec![b' '; (1 << 20) + 1]).await, "request_too_large", 413, &Value::Null);
+
+    // An id is reported as it was sent, whatever its size.
+    for (body, code, status, param, sent) in [
+        (
+            r#"{"query": [1], "items": [[2]], "label_token_ids": [6, 1180591620717411303425]}"#,
+            "token_id_exceeds_vocab",
+            422,
+            "label_token_ids[1]",
+            "1180591620717411303425",
+        ),
+        (
+            r#"{"query": [1], "items": [[2], [3, -98765432109876543210]], "label_token_ids": [6]}"#,
+            "negative_token_id",
+            400,
+            "items[1][1]",
+            "-98765432109876543210",
+        ),
+        (
+            r#"{"query": [1e40], "items": [[2]], "label_token_ids": [6]}"#,
+            "token_id_exceeds_vocab",
+            422,
+            "query[0]",
+            "1e40",
+        ),
+        (
+            r#"{"query": [9223372036854775807], "items": [[2]], "label_token_ids": [6]}"#,
+            "token_id_exceeds_vocab",
+            422,
+            "query[0]",
+            "9223372036854775807",
+        ),
+    ] {
+        let answer = server.post(body).await;
+        check(&answer, code, status, &json!(param));
+        let message = answer.1["error"]["message"].as_str().expect("a message");
+        assert_eq!(message, format!("{param} is {sent}; it must be in 0..49152"));
+    }
+
+    // A body that would have to be decoded first.
+    for (encoding, status) in [("gzip", 415), ("br", 415), ("identity", 200), ("Identity", 200)] {
+        let request = server.client.post(server.url("/v1/score")).header("content-encoding", encoding);
+        let body = if status == 200 { with(json!({})).into_bytes() } else { vec![0x1f, 0x8b, 8, 0] };
+        let response = request.body(body).send().await.expect("a response");
+        let found = response.status().as_u16();
+        let body: Value = response.json().await.expect("JSON");
+        assert_eq!(found, status, "{body}");
+        if status == 415 {
+            assert!(
+                body["error"]["message"].as_str().is_some_and(|message| message.contains(encoding)),
+                "{body}"
+            );
+            check(&(found, body), "unsupported_content_encoding", 415, &Value::Null);
+        }
+    }
 
     let get = |path: &str| server.client.get(server.url(path)).send();
     for (response, code, status) in [
@@ -361,7 +428,7 @@ async fn the_openapi_document_names_every_code() {
     let server = Server::start(Options::default()).await;
     let document: Value = serde_json::from_str(&server.text("/openapi.json").await).expect("JSON");
     let responses = &document["paths"]["/v1/score"]["post"]["responses"];
-    for (code, status) in CODES {
+    for (code, status) in CODES.into_iter().chain([("unsupported_content_encoding", 415)]) {
         let schema = &responses[status.to_string()]["content"]["application/json"]["schema"];
         let codes = &schema["allOf"][1]["properties"]["error"]["properties"]["code"]["enum"];
         assert!(codes.as_array().is_some_and(|codes| codes.contains(&json!(code))), "{code}: {codes}");

@@ -16,10 +16,18 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
+        Server::logging_to(Stdio::null())
+    }
+
+    fn logging_to(log: Stdio) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_serve"));
         command.args(["--port", "0"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program starts");
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .env_remove("NO_COLOR")
+            .spawn()
+            .expect("the program starts");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("a pipe");
         BufReader::new(stdout).read_line(&mut line).expect("a line");
@@ -181,4 +189,13 @@ async fn the_readme_shows_what_comes_back() {
         assert!((found - shown).abs() < 1e-4, "{found}, {shown} in the README");
     }
     server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_in_a_file_has_no_colours() {
+    let log = tempfile::NamedTempFile::new().expect("a temporary file");
+    Server::logging_to(log.reopen().expect("the file again").into()).stop();
+    let log = std::fs::read_to_string(log.path()).expect("the log is text");
+    assert!(log.contains("model loaded") && log.contains("shutting down"), "{log}");
+    assert!(!log.contains('\x1b'), "{log:?}");
 }

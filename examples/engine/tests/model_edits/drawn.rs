@@ -153,7 +153,7 @@ fn new_key(random: &mut Random, file: &mut Gguf) -> Drawn {
     let (key, answer) = match random.below(6) {
         // Notes, which may say anything.
         0 => (format!("{}.{:x}", one(random, &["general", "somebody"]), random.next_u64()), Answer::Either),
-        1 | 2 | 3 => (format!("llama.{}", one(random, &KEYS)), Answer::Either),
+        1..=3 => (format!("llama.{}", one(random, &KEYS)), Answer::Either),
         4 => (format!("llama.{:x}", random.next_u64()), Answer::Refusal),
         _ => (
             format!("{}.{:x}", one(random, &["split", "tokenizer", "tokenizer.ggml"]), random.next_u64()),

@@ -20,6 +20,8 @@ const QUERY: [i32; 7] = [3, 14, 15, 92, 65, 35, 89];
 const ITEMS: [&[i32]; 3] = [&[7, 9], &[3, 2, 38, 46], &[26]];
 const LABELS: [i32; 3] = [1, 64, 127];
 
+type Edit = fn(&mut Gguf);
+
 /// What came of a file: scores, or the words of a refusal.
 type Outcome = Result<Vec<Vec<f32>>, String>;
 
@@ -287,7 +289,7 @@ fn a_file_is_run_as_it_says() {
         assert_eq!(scores.as_ref(), Ok(&plain), "{case}");
     }
 
-    let used: [(&str, fn(&mut Gguf)); 7] = [
+    let used: [(&str, Edit); 7] = [
         ("another epsilon", |file| file.set("llama.attention.layer_norm_rms_epsilon", F32(0.1))),
         ("another base", |file| file.set("llama.rope.freq_base", F32(50.0))),
         ("an LM head", |file| {

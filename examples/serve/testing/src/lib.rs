@@ -34,6 +34,8 @@ pub struct Control {
     held: Mutex<bool>,
     changed: Condvar,
     pub failing: AtomicBool,
+    /// Answers are not numbers.
+    pub broken: AtomicBool,
     pub passes: AtomicUsize,
     pub delay: Mutex<Duration>,
 }
@@ -73,7 +75,10 @@ impl ForwardPass for Toy {
         if self.control.failing.load(Ordering::SeqCst) {
             return Err(Burnt);
         }
-        let Ok(values) = self.inner.run(pass);
+        let Ok(mut values) = self.inner.run(pass);
+        if self.control.broken.load(Ordering::SeqCst) {
+            values.fill(f32::NAN);
+        }
         Ok(values)
     }
 }
