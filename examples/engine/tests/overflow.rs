@@ -51,51 +51,47 @@ fn request(query: i32, items: &[&[i32]]) -> ScoreRequest {
 fn an_overflow_fails_its_item_alone() {
     // One for all, so that equal programs are compiled once.
     let client = setup(DType::F32).client().unwrap_or_else(|error| panic!("{error}"));
-    for (dtype, scenes) in
-        [(DType::F32, &[(false, [1, 2, 3, 4]), (true, [5; 4])][..]), (DType::Bf16, &[(true, [1, 2, 3, 4])])]
-    {
-        for &(reuse, queries) in scenes {
-            let mut scorer = scorer(&client, dtype);
-            scorer.set_prefix_reuse(reuse);
-            let requests = [
-                request(queries[0], &[&[7, 9], &[3, 2]]),
-                request(queries[1], &[&[26], &[3, 8], &[9, OVERFLOWS, 1], &[4]]),
-                request(queries[2], &[&[33; 40]]),
-                request(queries[3], &[&[12, 13, 14], &[15]]),
-            ];
-            let mut alone = Vec::new();
-            for (at, request) in requests.iter().enumerate() {
-                let mut request = request.clone();
-                if at == 1 {
-                    request.items.remove(2);
+    for (dtype, reuse, queries) in [(DType::F32, true, [5; 4]), (DType::Bf16, false, [1, 2, 3, 4])] {
+        let mut scorer = scorer(&client, dtype);
+        scorer.set_prefix_reuse(reuse);
+        let requests = [
+            request(queries[0], &[&[7, 9], &[3, 2]]),
+            request(queries[1], &[&[26], &[3, 8], &[9, OVERFLOWS, 1], &[4]]),
+            request(queries[2], &[&[33; 40]]),
+            request(queries[3], &[&[12, 13, 14], &[15]]),
+        ];
+        let mut alone = Vec::new();
+        for (at, request) in requests.iter().enumerate() {
+            let mut request = request.clone();
+            if at == 1 {
+                request.items.remove(2);
+            }
+            alone.push(scorer.score(&request).expect("numbers").logprobs);
+        }
+        alone[1].insert(2, Vec::new());
+        let tickets = requests.clone().map(|request| scorer.submit(request).expect("a valid request"));
+        let first = scorer.run_pass();
+        assert!(first.len() < 4, "nobody's answer suffers: the test tests nothing");
+        let mut finished = first;
+        while scorer.pending() > 0 {
+            finished.extend(scorer.run_pass());
+        }
+        for Finished { ticket, result } in finished {
+            let at = tickets.iter().position(|t| *t == ticket).expect("one of them");
+            let found = match result {
+                Ok(response) if at != 1 => response.logprobs,
+                Err(ScoreError::NonFinite(found)) if at == 1 => {
+                    assert_eq!(found.items.iter().map(|item| item.item).collect::<Vec<_>>(), [2]);
+                    let words = found.to_string();
+                    assert!(words.contains("items[2], label 0, is NaN"), "{words}");
+                    found.others.logprobs
                 }
-                alone.push(scorer.score(&request).expect("numbers").logprobs);
-            }
-            alone[1].insert(2, Vec::new());
-            let tickets = requests.clone().map(|request| scorer.submit(request).expect("a valid request"));
-            let first = scorer.run_pass();
-            assert!(first.len() < 4, "nobody's answer suffers: the test tests nothing");
-            let mut finished = first;
-            while scorer.pending() > 0 {
-                finished.extend(scorer.run_pass());
-            }
-            for Finished { ticket, result } in finished {
-                let at = tickets.iter().position(|t| *t == ticket).expect("one of them");
-                let found = match result {
-                    Ok(response) if at != 1 => response.logprobs,
-                    Err(ScoreError::NonFinite(found)) if at == 1 => {
-                        assert_eq!(found.items.iter().map(|item| item.item).collect::<Vec<_>>(), [2]);
-                        let words = found.to_string();
-                        assert!(words.contains("items[2], label 0, is NaN"), "{words}");
-                        found.others.logprobs
-                    }
-                    result => panic!("request {at}: {result:?}"),
-                };
-                for (item, (found, alone)) in found.iter().zip(&alone[at]).enumerate() {
-                    assert_eq!(found.len(), alone.len(), "request {at}, item {item}");
-                    for (a, b) in found.iter().zip(alone) {
-                        assert!((a - b).abs() < 1e-5, "request {at}, item {item}: {a}, alone {b}");
-                    }
+                result => panic!("request {at}: {result:?}"),
+            };
+            for (item, (found, alone)) in found.iter().zip(&alone[at]).enumerate() {
+                assert_eq!(found.len(), alone.len(), "request {at}, item {item}");
+                for (a, b) in found.iter().zip(alone) {
+                    assert!((a - b).abs() < 1e-5, "request {at}, item {item}: {a}, alone {b}");
                 }
             }
         }
