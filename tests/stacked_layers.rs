@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::device::client;
+use common::device::{client, interpreted_with};
 use common::{Batch, GroupShape, Random, libtpu, normal};
 use ndarray::{Array3, Array4, Array5, Axis, s};
 use tpu_rpa::batch::{Group, KvSlots, Plan, Planner, Tiling};
-use tpu_rpa::kernels::{Kernel, Target, stablehlo_function};
+use tpu_rpa::kernels::{Kernel, Target, TpuKind, WorkloadClass, stablehlo_function};
 use tpu_rpa::reference::{self, AttentionInputs, relative_error};
-use tpu_rpa::runtime::{Arg, Buffer, CompileOptions, Executable};
+use tpu_rpa::runtime::{Arg, Buffer, Client, CompileOptions, Executable, InterpretedTpu};
 use tpu_rpa::spec::{AttentionSpec, DType};
 
 /// What a layer does with the pool.
@@ -132,15 +132,18 @@ impl Pass {
         Pass { plan, slots, x, keys, values }
     }
 
-    fn run(&self, program: &Executable, pool: Buffer) -> (Vec<f32>, Buffer) {
-        let upload = |values: &[f32], dims: &[usize]| client().upload(values, dims).unwrap();
-        let words = |words: &[i32]| client().upload(words, &[words.len()]).unwrap();
+    fn run(&self, client: &Client, program: &Executable, pool: Buffer) -> (Vec<f32>, Buffer) {
+        let upload = |values: &[f32], dims: &[usize]| client.upload(values, dims).unwrap();
+        let words = |words: &[i32]| client.upload(words, &[words.len()]).unwrap();
         let inputs = [
             upload(self.x.as_slice().unwrap(), self.x.shape()),
             upload(self.keys.as_slice().unwrap(), self.keys.shape()),
             upload(self.values.as_slice().unwrap(), self.values.shape()),
             words(self.plan.meta()),
-            words(self.slots.words(&self.plan).unwrap()),
+            match client.target() {
+                Target::Portable => words(self.slots.words(&self.plan).unwrap()),
+                Target::Tpu => words(&self.slots.chunk_table(&self.plan).unwrap()),
+            },
         ];
         let [x, keys, values, meta, slots] = inputs.each_ref().map(Arg::Keep);
         let arguments = [x, keys, values, Arg::Donate(pool), meta, slots];
@@ -168,13 +171,24 @@ impl Pass {
 
 #[test]
 fn layers_in_a_loop_give_what_the_reference_gives() {
+    layers_in_a_loop(client());
+}
+
+/// The program of a TPU's user: two Mosaic kernels in a loop, and pages that are donated and written in place.
+#[test]
+fn so_they_do_on_an_interpreted_tpu() {
+    let tpu = InterpretedTpu::new(TpuKind::V6e);
+    layers_in_a_loop(&interpreted_with(tpu, 1));
+}
+
+fn layers_in_a_loop(client: &Client) {
     let spec = AttentionSpec::builder(4, 2, 64).page_size(16).build().unwrap();
-    let engine = Engine { spec, layers: 3, pages: 12, target: Target::Portable, form: Form::Joined };
+    let engine = Engine { spec, layers: 3, pages: 12, target: client.target(), form: Form::Joined };
     let mut random = Random::new(3);
-    let tiling = client().target().tiling(16).unwrap();
+    let tiling = client.tiling(&engine.spec, WorkloadClass::Packed).unwrap();
     let mut planner = Planner::new(16, engine.pages, tiling).unwrap();
     let nan: Array5<f32> = Array5::from_elem(engine.pool_dims(), f32::NAN);
-    let mut pool = client().upload(nan.as_slice().unwrap(), &engine.pool_dims()).unwrap();
+    let mut pool = client.upload(nan.as_slice().unwrap(), &engine.pool_dims()).unwrap();
     let mut expected_pool = nan;
 
     // A query of 40 tokens goes to pages 7, 2, 10; then three items on it, of which one is kept for later.
@@ -188,8 +202,8 @@ fn layers_in_a_loop_give_what_the_reference_gives() {
 
     for (pass, groups) in [(&first, &query), (&second, &items)] {
         // One bucket of tokens may have two of words.
-        let program = client().compile(&engine.program(&pass.plan), &CompileOptions::new()).unwrap();
-        let (found, next) = pass.run(&program, pool);
+        let program = client.compile(&engine.program(&pass.plan), &CompileOptions::new()).unwrap();
+        let (found, next) = pass.run(client, &program, pool);
         pool = next;
         let expected = pass.expected(&engine, groups, &mut expected_pool);
         let found = Array3::from_shape_vec(pass.x.raw_dim(), found).unwrap();
@@ -215,8 +229,11 @@ fn cost(form: Form) -> (Duration, u64, u64) {
     let mut pool = client().upload(&zeros, &dims).unwrap();
     let times = (0..4).map(|_| {
         let start = Instant::now();
-        let (_, next) =
-            pass.run(&program, std::mem::replace(&mut pool, client().upload(&[0f32], &[]).unwrap()));
+        let (_, next) = pass.run(
+            client(),
+            &program,
+            std::mem::replace(&mut pool, client().upload(&[0f32], &[]).unwrap()),
+        );
         pool = next;
         start.elapsed()
     });

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::fs;
 use std::marker::PhantomData;
@@ -13,6 +14,8 @@ use super::ffi::buffer::RawBuffer;
 use super::ffi::client::RawClient;
 use super::ffi::executable::RawExecutable;
 use super::host::Lent;
+#[cfg(feature = "emulator")]
+use super::interpreted::InterpretedTpu;
 use super::options::ClientOptions;
 use super::plugin::Plugin;
 use super::precompiled::Precompiled;
@@ -36,6 +39,8 @@ struct Inner {
     devices: Vec<Device>,
     cache: Cache,
     precompiled: Vec<Precompiled>,
+    #[cfg(feature = "emulator")]
+    interpreted: Option<InterpretedTpu>,
 }
 
 /// A device that this process can use.
@@ -70,14 +75,26 @@ impl Client {
     /// The plugin finds no devices or refuses an option, or it is to make no devices or too many.
     pub fn new(plugin: &Plugin, options: ClientOptions) -> Result<Self, RuntimeError> {
         let _span = tracing::debug_span!("new_client", plugin = %plugin.path().display()).entered();
+        #[cfg(feature = "emulator")]
+        if let Some(tpu) = &options.interpreted {
+            tpu.install(plugin)?;
+        }
         let raw = RawClient::create(plugin.table(), &options.checked(plugin.is_cpu())?)?;
         let platform_name = raw.platform_name()?;
         let platform_version = raw.platform_version()?;
+        #[cfg(feature = "emulator")]
+        let stands_for = options.interpreted.as_ref().map(|tpu| tpu.kind().device_kind());
+        #[cfg(not(feature = "emulator"))]
+        let stands_for: Option<&str> = None;
         let devices: Vec<Device> = raw
             .devices()
             .iter()
             .enumerate()
-            .map(|(index, device)| Device { index, id: device.id, kind: device.kind.clone() })
+            .map(|(index, device)| Device {
+                index,
+                id: device.id,
+                kind: stands_for.unwrap_or(&device.kind).to_owned(),
+            })
             .collect();
         if devices.is_empty() {
             return Err(RuntimeError::NoDevices { platform: platform_name });
@@ -99,6 +116,8 @@ impl Client {
             devices,
             cache,
             precompiled: options.precompiled,
+            #[cfg(feature = "emulator")]
+            interpreted: options.interpreted,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -125,7 +144,24 @@ impl Client {
 
     /// Whose kernels it runs: on TPUs the Mosaic ones.
     pub fn target(&self) -> Target {
-        super::platform::target_of(self.platform_name())
+        if self.is_interpreted() { Target::Tpu } else { super::platform::target_of(self.platform_name()) }
+    }
+
+    /// Whether its TPUs are a CPU plugin's devices and the emulator: right, and slow.
+    pub fn is_interpreted(&self) -> bool {
+        #[cfg(feature = "emulator")]
+        return self.inner.interpreted.is_some();
+        #[cfg(not(feature = "emulator"))]
+        false
+    }
+
+    /// The text that the plugin compiles for a program.
+    fn text<'a>(&self, mlir: &'a str) -> Result<Cow<'a, str>, RuntimeError> {
+        #[cfg(feature = "emulator")]
+        if let Some(tpu) = &self.inner.interpreted {
+            return tpu.program(mlir).map(Cow::Owned);
+        }
+        Ok(Cow::Borrowed(mlir))
     }
 
     /// The devices that this process can use; at least one.
@@ -233,6 +269,8 @@ impl Client {
     ) -> Result<Arc<Executable>, RuntimeError> {
         let _span =
             tracing::debug_span!("compile", platform = self.platform_name(), bytes = mlir.len()).entered();
+        let text = self.text(mlir)?;
+        let mlir = &*text;
         let encoded = options.to_pjrt(self.devices().len())?.encode();
         let raw = &self.inner.raw;
         self.inner.cache.get(
@@ -253,7 +291,8 @@ impl Client {
     /// # Errors
     /// The plugin's words.
     pub fn load(&self, serialized: &[u8], mlir: &str) -> Result<Executable, RuntimeError> {
-        Executable::new(RawExecutable::deserialize(&self.inner.raw, serialized)?, mlir)
+        let text = self.text(mlir)?;
+        Executable::new(RawExecutable::deserialize(&self.inner.raw, serialized)?, &text)
     }
 
     /// What became of the compile requests so far.

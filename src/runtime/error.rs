@@ -13,6 +13,28 @@ use crate::spec::DType;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RuntimeError {
+    /// A TPU is to be interpreted by a plugin that is no CPU's, or none that answers custom calls of this process.
+    #[error("plugin {}: it cannot stand for an interpreted TPU: {reason}", path.display())]
+    NoInterpreter {
+        /// The plugin.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// An environment variable names no kind of TPU.
+    #[error("{variable} is {value:?}; it must be v5e, v6e or v7x")]
+    TpuKind {
+        /// The variable.
+        variable: &'static str,
+        /// What it says.
+        value: String,
+    },
+    /// A program for TPU that cannot be interpreted.
+    #[error("the program cannot be interpreted: {reason}")]
+    Interpreted {
+        /// Which call, and why.
+        reason: String,
+    },
     /// No candidate for a plugin could be loaded.
     #[error("no PJRT plugin could be loaded; tried:\n{report}")]
     NoPlugin {

@@ -28,6 +28,7 @@
 //! | compiled programs kept on disk | [`ClientOptions::disk_cache`], [`Client::cache_stats`] |
 //! | to compile for devices that are not here | [`Plugin::topology`], [`Topology::compile_aot`] |
 //! | to know what memory a program needs | [`Executable::memory_stats`] |
+//! | to run programs for TPU without one (feature `emulator`) | `ClientOptions::interpreted_tpu` |
 //!
 //! Plugins of C API versions from 0.54 on are supported. All unsafe code is in the `ffi` folder of this module.
 
@@ -45,6 +46,8 @@ mod executable;
 mod execution;
 mod extension;
 mod host;
+#[cfg(feature = "emulator")]
+mod interpreted;
 mod options;
 mod platform;
 mod plugin;
@@ -67,6 +70,8 @@ pub use execution::{Completion, Execution};
 pub use extension::Extension;
 pub use ffi::executable::MemoryStats;
 pub use host::HostBuffer;
+#[cfg(feature = "emulator")]
+pub use interpreted::InterpretedTpu;
 pub use options::{ClientOptions, OptionValue};
 pub use plugin::Plugin;
 pub use plugin_error::{ErrorCode, PluginError};

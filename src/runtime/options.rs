@@ -1,6 +1,8 @@
 use std::path::{Path, PathBuf};
 
 use super::error::RuntimeError;
+#[cfg(feature = "emulator")]
+use super::interpreted::InterpretedTpu;
 use super::precompiled::Precompiled;
 
 /// Value of a named plugin option or attribute.
@@ -63,6 +65,8 @@ pub struct ClientOptions {
     pub(crate) memory_cache: bool,
     pub(crate) disk_cache: Option<PathBuf>,
     pub(crate) precompiled: Vec<Precompiled>,
+    #[cfg(feature = "emulator")]
+    pub(crate) interpreted: Option<InterpretedTpu>,
 }
 
 impl Default for ClientOptions {
@@ -73,6 +77,8 @@ impl Default for ClientOptions {
             memory_cache: true,
             disk_cache: None,
             precompiled: Precompiled::embedded().to_vec(),
+            #[cfg(feature = "emulator")]
+            interpreted: None,
         }
     }
 }
@@ -137,6 +143,14 @@ impl ClientOptions {
     /// process trusts.
     pub fn disk_cache(mut self, directory: impl AsRef<Path>) -> Self {
         self.disk_cache = Some(directory.as_ref().to_path_buf());
+        self
+    }
+
+    /// Has the plugin, which must be a CPU's, stand for a TPU whose Mosaic kernels the emulator executes: to run and check what
+    /// a TPU's user runs, where there is none.
+    #[cfg(feature = "emulator")]
+    pub fn interpreted_tpu(mut self, tpu: InterpretedTpu) -> Self {
+        self.interpreted = Some(tpu);
         self
     }
 

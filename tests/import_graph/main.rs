@@ -19,7 +19,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("reference", &["batch", "mask", "spec"]),
     ("score", &["batch", "prefix_cache"]),
     // `error` is the sum of all: a client that makes a kernel and compiles it can fail in either.
-    ("runtime", &["batch", "error", "kernels", "spec"]),
+    ("runtime", &["batch", "emulator", "error", "kernels", "spec"]),
     ("schedule", &["kernels", "runtime"]),
     ("error", &["batch", "kernels", "runtime", "schedule", "score", "spec"]),
 ];

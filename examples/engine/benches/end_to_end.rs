@@ -28,7 +28,13 @@ fn request(items: i32) -> ScoreRequest {
 
 fn bench(c: &mut Criterion) -> Result<(), EngineError> {
     for dtype in [DType::F32, DType::Bf16] {
-        let setup = Setup { model: engine::model_path(), plugin: None, dtype, cache: engine::cache_folder() };
+        let setup = Setup {
+            model: engine::model_path(),
+            plugin: None,
+            dtype,
+            cache: engine::cache_folder(),
+            interpreted: None,
+        };
         let mut service = Service::open(&setup, &mut |_, _| {})?;
         let mut group = c.benchmark_group(format!("{dtype}, query of 500, items of 20"));
         group.sample_size(10);

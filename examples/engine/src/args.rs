@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use tpu_rpa::kernels::TpuKind;
 use tpu_rpa::spec::DType;
 
 use super::{Setup, cache_folder, model_path};
@@ -20,6 +21,14 @@ pub struct ModelArgs {
     /// Tokens that one forward pass should not exceed: bounds memory, does not change scores
     #[arg(long, value_name = "N", default_value_t = 2048)]
     pub token_budget: usize,
+    /// Runs the programs for a TPU of this kind (v6e if not named, v5e, v7x) on a CPU, their kernels in the emulator; needs a
+    /// build with `--features emulator`
+    #[arg(long, value_name = "KIND", num_args = 0..=1, require_equals = true, default_missing_value = "v6e", value_parser = tpu_kind)]
+    pub interpret_tpu: Option<TpuKind>,
+}
+
+fn tpu_kind(name: &str) -> Result<TpuKind, String> {
+    TpuKind::of_device(name).ok_or_else(|| "it must be v5e, v6e or v7x".to_owned())
 }
 
 impl ModelArgs {
@@ -30,6 +39,7 @@ impl ModelArgs {
             plugin: self.plugin.clone(),
             dtype: self.dtype.into(),
             cache: cache_folder(),
+            interpreted: self.interpret_tpu,
         }
     }
 }

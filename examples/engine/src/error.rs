@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use tpu_rpa::batch::BatchError;
-use tpu_rpa::kernels::KernelError;
+use tpu_rpa::kernels::{KernelError, TpuKind};
 use tpu_rpa::runtime::RuntimeError;
 use tpu_rpa::spec::SpecError;
 
@@ -100,6 +100,9 @@ pub enum EngineError {
     /// The model's shapes are not ones that kernels exist for.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// A TPU is to be interpreted, and the program was built without the emulator.
+    #[error("--interpret-tpu={0} needs the emulator: build with `--features emulator`")]
+    NoEmulator(TpuKind),
     /// The model's limits make no scorer.
     #[error(transparent)]
     Limits(Box<tpu_rpa::score::ScoreError>),

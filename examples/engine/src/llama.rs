@@ -102,6 +102,7 @@ impl Llama {
     pub fn about(&self) -> serde_json::Value {
         serde_json::json!({
             "device": self.client.devices()[0].kind(),
+            "interpreted": self.client.is_interpreted(),
             "platform": self.client.platform_name(),
             "platform_version": self.client.platform_version(),
         })

@@ -1,5 +1,8 @@
 use std::path::PathBuf;
 
+use tpu_rpa::kernels::TpuKind;
+#[cfg(feature = "emulator")]
+use tpu_rpa::runtime::InterpretedTpu;
 use tpu_rpa::runtime::{Client, ClientOptions, DiscoveryOptions, Plugin};
 use tpu_rpa::score::Scorer;
 use tpu_rpa::spec::DType;
@@ -18,6 +21,8 @@ pub struct Setup {
     pub dtype: DType,
     /// Where compiled programs are kept between runs.
     pub cache: Option<PathBuf>,
+    /// A kind of TPU to interpret on a CPU; none, and none in the environment: the plugin's own devices.
+    pub interpreted: Option<TpuKind>,
 }
 
 impl Setup {
@@ -32,7 +37,27 @@ impl Setup {
         if let Some(folder) = &self.cache {
             options = options.disk_cache(folder);
         }
-        Ok(Client::new(&plugin, options)?)
+        Ok(Client::new(&plugin, self.interpreting(options)?)?)
+    }
+
+    #[cfg(feature = "emulator")]
+    fn interpreting(&self, options: ClientOptions) -> Result<ClientOptions, EngineError> {
+        let tpu = match self.interpreted {
+            Some(kind) => Some(InterpretedTpu::new(kind)),
+            None => InterpretedTpu::from_env()?,
+        };
+        Ok(match tpu {
+            Some(tpu) => options.interpreted_tpu(tpu),
+            None => options,
+        })
+    }
+
+    #[cfg(not(feature = "emulator"))]
+    fn interpreting(&self, options: ClientOptions) -> Result<ClientOptions, EngineError> {
+        match self.interpreted {
+            Some(kind) => Err(EngineError::NoEmulator(kind)),
+            None => Ok(options),
+        }
     }
 
     /// The model file's name without extension.

@@ -68,7 +68,13 @@ fn golden(id: &str) -> &'static Request {
 }
 
 fn open(dtype: DType) -> Service {
-    let setup = Setup { model: engine::model_path(), plugin: None, dtype, cache: engine::cache_folder() };
+    let setup = Setup {
+        model: engine::model_path(),
+        plugin: None,
+        dtype,
+        cache: engine::cache_folder(),
+        interpreted: None,
+    };
     Service::open(&setup, &mut |_, _| ()).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -26,7 +26,7 @@ fn file() -> Gguf {
 }
 
 fn setup(dtype: DType) -> Setup {
-    Setup { model: engine::model_path(), plugin: None, dtype, cache: None }
+    Setup { model: engine::model_path(), plugin: None, dtype, cache: None, interpreted: None }
 }
 
 fn scorer(client: &Client, dtype: DType) -> Scorer<Llama> {

@@ -15,8 +15,13 @@ fn ids(rng: &mut StdRng, n: usize) -> Vec<i32> {
 /// reused, which are whole queries or whole tiles of 512.
 #[test]
 fn a_shared_beginning_of_any_length_changes_no_bit() {
-    let setup =
-        Setup { model: engine::model_path(), plugin: None, dtype: DType::F32, cache: engine::cache_folder() };
+    let setup = Setup {
+        model: engine::model_path(),
+        plugin: None,
+        dtype: DType::F32,
+        cache: engine::cache_folder(),
+        interpreted: None,
+    };
     let mut service = Service::open(&setup, &mut |_, _| ()).unwrap_or_else(|error| panic!("{error}"));
     let tile = service.scorer.limits().tiling.kv_tile();
     assert_eq!(tile, 512, "the lengths below are for this tile");

@@ -28,6 +28,15 @@ impl TpuKind {
         }
     }
 
+    /// What a PJRT device of this kind calls itself.
+    pub fn device_kind(self) -> &'static str {
+        match self {
+            TpuKind::V5e => "TPU v5 lite",
+            TpuKind::V6e => "TPU v6 lite",
+            TpuKind::V7x => "TPU7x",
+        }
+    }
+
     /// Smallest topology that libtpu compiles for.
     pub fn topology(self) -> &'static str {
         match self {

@@ -106,7 +106,7 @@ impl Table {
         self.chain().map(|extension| (extension.type_, extension.struct_size)).collect()
     }
 
-    fn chain(&self) -> impl Iterator<Item = &PJRT_Extension_Base> {
+    pub(super) fn chain(&self) -> impl Iterator<Item = &PJRT_Extension_Base> {
         // SAFETY: a link is null or an extension that lives as long as the plugin's table, which is never unloaded.
         let mut next = unsafe { self.api.extension_start.as_ref() };
         let links = std::iter::from_fn(move || {

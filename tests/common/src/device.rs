@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 use ndarray::Array3;
 use tpu_rpa::batch::{Plan, Planner, Tiling};
 use tpu_rpa::kernels::{self, Function};
-use tpu_rpa::runtime::{self, Buffer, Client, ClientOptions, CompileOptions, DiscoveryOptions, Plugin};
+use tpu_rpa::runtime::{
+    self, Buffer, Client, ClientOptions, CompileOptions, DiscoveryOptions, InterpretedTpu, Plugin,
+};
 use tpu_rpa::spec::AttentionSpec;
 
 use crate::{Batch, Element, Tensors};
@@ -18,6 +20,12 @@ pub fn client() -> &'static Client {
             .unwrap_or_else(|e| panic!("no PJRT plugin, run `make tools`: {e}"));
         Client::new(&plugin, ClientOptions::new().device_count(1)).expect("the plugin makes a client")
     })
+}
+
+/// A client of `devices` devices of an interpreted TPU, over the plugin of [`client`].
+pub fn interpreted_with(tpu: InterpretedTpu, devices: u32) -> Client {
+    let options = ClientOptions::new().device_count(devices).interpreted_tpu(tpu);
+    Client::new(&client().plugin(), options).expect("the plugin stands for a TPU")
 }
 
 /// Clients of the two older CPU plugins of the tool folder; a missing one is skipped loudly.

@@ -27,7 +27,13 @@ type Outcome = Result<Vec<Vec<f32>>, String>;
 
 /// One client for all, so that equal programs are compiled once.
 static CLIENT: LazyLock<Client> = LazyLock::new(|| {
-    let setup = Setup { model: engine::model_path(), plugin: None, dtype: DType::F32, cache: None };
+    let setup = Setup {
+        model: engine::model_path(),
+        plugin: None,
+        dtype: DType::F32,
+        cache: None,
+        interpreted: None,
+    };
     setup.client().unwrap_or_else(|error| panic!("{error}"))
 });
 
