@@ -5,6 +5,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tpu_rpa::kernels::TpuKind;
 use tpu_rpa::score::{Algorithm, ScoreRequest, ScoreResponse};
 use tpu_rpa::spec::DType;
 
@@ -67,20 +68,20 @@ fn golden(id: &str) -> &'static Request {
     GOLDEN.requests.iter().find(|request| request.id.starts_with(id)).expect("a recorded request")
 }
 
-fn open(dtype: DType) -> Service {
+fn open(dtype: DType, interpreted: Option<TpuKind>) -> Service {
     let setup = Setup {
         model: engine::model_path(),
         plugin: None,
         dtype,
         cache: engine::cache_folder(),
-        interpreted: None,
+        interpreted,
     };
     Service::open(&setup, &mut |_, _| ()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// One f32 engine for all tests, set back to packed passes without a budget of their own.
 fn service() -> MutexGuard<'static, Service> {
-    static SERVICE: LazyLock<Mutex<Service>> = LazyLock::new(|| Mutex::new(open(DType::F32)));
+    static SERVICE: LazyLock<Mutex<Service>> = LazyLock::new(|| Mutex::new(open(DType::F32, None)));
     let mut service = SERVICE.lock().unwrap_or_else(PoisonError::into_inner);
     let pass_tokens = service.scorer.limits().pass_tokens;
     service.scorer.set_algorithm(Algorithm::Packed);
@@ -114,9 +115,25 @@ fn bits(logprobs: &[f32]) -> Vec<u32> {
 
 #[test]
 fn f32_scores_are_those_of_the_reference() {
-    let mut service = service();
+    f32_scores(&mut service());
+}
+
+/// What a TPU's user runs: the engine's program for TPU, its attention and label log-probs in the emulator.
+#[cfg(feature = "emulator")]
+#[test]
+fn f32_scores_on_an_interpreted_tpu_are_those_of_the_reference() {
+    f32_scores(&mut open(DType::F32, Some(TpuKind::V6e)));
+}
+
+#[cfg(feature = "emulator")]
+#[test]
+fn bf16_scores_on_an_interpreted_tpu_are_near_the_reference() {
+    bf16_scores(&mut open(DType::Bf16, Some(TpuKind::V7x)));
+}
+
+fn f32_scores(service: &mut Service) {
     for request in &GOLDEN.requests {
-        let response = score(&mut service, &request.tokens());
+        let response = score(service, &request.tokens());
         let logprob = difference(&response.logprobs, &request.expected.logprobs);
         let softmax = difference(&response.scores, &request.expected.softmax);
         println!("{}: log-probs within {logprob:.1e}, softmax within {softmax:.1e}", request.id);
@@ -129,9 +146,12 @@ fn f32_scores_are_those_of_the_reference() {
 /// bf16 weights and arithmetic are up to 0.30 away in the implementation that made the reference.
 #[test]
 fn bf16_scores_are_near_the_reference() {
-    let mut service = open(DType::Bf16);
+    bf16_scores(&mut open(DType::Bf16, None));
+}
+
+fn bf16_scores(service: &mut Service) {
     for request in &GOLDEN.requests {
-        let response = score(&mut service, &request.tokens());
+        let response = score(service, &request.tokens());
         let logprob = difference(&response.logprobs, &request.expected.logprobs);
         println!("{}: bf16 log-probs within {logprob:.1e}", request.id);
         assert!(logprob <= 0.30, "{}: log-probs differ by {logprob:.1e}", request.id);

@@ -261,13 +261,6 @@ fn score<E: Bits>(id: &str, row_blocks: usize, budget: Option<usize>) -> (f64, [
     (difference, scorer.engine().runs)
 }
 
-#[test]
-fn f32_scores_are_those_of_the_reference() {
-    let (difference, runs) = score::<f32>("a13", 1, None);
-    assert!(difference <= 5e-4, "log-probs differ by {difference:.1e}");
-    assert_eq!(runs, [30, 0, 1]);
-}
-
 /// The query is written to pages by one pass and read from there by the next.
 #[test]
 fn f32_scores_through_pages_are_those_of_the_reference() {
@@ -275,14 +268,5 @@ fn f32_scores_through_pages_are_those_of_the_reference() {
         let (difference, [attention, writes, labels]) = score::<f32>("a06", row_blocks, Some(8));
         assert!(difference <= 5e-4, "log-probs differ by {difference:.1e}");
         assert!(attention >= 60 && writes >= 30 && labels >= 2, "several passes");
-    }
-}
-
-/// As in `tests/golden.rs`, bf16 may be up to 0.30 away.
-#[test]
-fn bf16_scores_are_near_the_reference() {
-    for row_blocks in [1, 2] {
-        let (difference, _) = score::<bf16>("a13", row_blocks, Some(14));
-        assert!(difference <= 0.30, "log-probs differ by {difference:.1e}");
     }
 }
