@@ -129,7 +129,7 @@ fn nan_stays_nan() {
             (Just(spec), batches_with_gaps(page_size), prop::collection::vec(poisons(), 6), any::<u64>())
         })
     };
-    property(cases(12), 4, strategy, |(spec, batch, poisons, seed)| {
+    property(cases(8), 4, strategy, |(spec, batch, poisons, seed)| {
         let size = common::score_size(&spec);
         match spec.dtype() {
             DType::F32 => check::<f32>(&spec, &batch, &poisons, seed, 2e-5 * size),

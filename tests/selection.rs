@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::ThreadId;
 
+use tpu_rpa::batch::{Group, KvSlots, Planner};
 use tpu_rpa::kernels::{self, Kernel, Target, TpuKind, stablehlo_function};
 use tpu_rpa::runtime::{
     CacheStats, Client, ClientOptions, CompileOptions, DiscoveryOptions, Plugin, Precompiled,
@@ -54,9 +55,12 @@ fn stats(precompiled: Vec<Precompiled>, disk: Option<&Path>) -> CacheStats {
         client.upload(&values, &[16, 2, 64]).unwrap()
     };
     let pages = client.upload(&vec![0f32; 2 * 2 * 2 * 16 * 64], &[2, 2, 2, 16, 64]).unwrap();
+    let mut planner = Planner::new(16, 2, client.target().tiling(16).unwrap()).unwrap();
+    let plan = planner.plan(16, &[Group { cu_seg_lens: &[0, 16], ..Group::default() }]).unwrap();
     let mut slots = [-1i32; 16];
     slots[3] = 17; // page 1, offset 1
-    let slots = client.upload(&slots, &[16]).unwrap();
+    let slots = KvSlots::new(&planner, &plan, &slots).unwrap();
+    let slots = client.upload(slots.words(&plan).unwrap(), &[17]).unwrap();
     let first_page = client.upload(&[0i32], &[]).unwrap();
     let out = program.run(&[&rows(1e4), &rows(2e4), &pages, &slots, &first_page]).unwrap();
     let out = out[0].to_vec::<f32>().unwrap();

@@ -30,12 +30,12 @@ struct Port<'s> {
 pub(super) fn run(
     signature: &Signature,
     sites: &[Site],
-    operands: &Operands,
+    mut operands: Operands,
     options: &RunOptions,
 ) -> Result<Outcome> {
     let mut machine = Machine::new(sites, options);
-    let bounds = bounds(signature, operands)?;
-    let arrays = arrays(signature, operands, &mut machine)?;
+    let bounds = bounds(signature, &operands)?;
+    let arrays = arrays(signature, &mut operands, &mut machine)?;
     let mut frame = signature.main.frame();
     let arguments = &signature.main.arguments[bounds.len()..];
     let prefetch = signature.prefetch.len();
@@ -78,7 +78,7 @@ pub(super) fn run(
     steps(signature, &bounds, frame, &prefetched, &mut ports, &mut machine)?;
     machine.site = signature.site;
     machine.check_exit(signature.site)?;
-    Ok(finish(signature, operands, &arrays[inputs..], machine))
+    Ok(finish(signature, &operands, &arrays[inputs..], machine))
 }
 
 fn allocate(machine: &mut Machine<'_>, buffer: Buffer, shape: &[usize]) -> View {
@@ -105,7 +105,7 @@ fn bounds(signature: &Signature, operands: &Operands) -> Result<Vec<i64>> {
 }
 
 /// Checks the operands and puts all arrays into device memory, aliased ones once.
-fn arrays(signature: &Signature, operands: &Operands, machine: &mut Machine<'_>) -> Result<Vec<View>> {
+fn arrays(signature: &Signature, operands: &mut Operands, machine: &mut Machine<'_>) -> Result<Vec<View>> {
     let prefetch = signature.prefetch.len();
     let expected = prefetch + signature.operands.len();
     let given = operands.inputs.len() + operands.outputs.len();
@@ -139,13 +139,13 @@ fn arrays(signature: &Signature, operands: &Operands, machine: &mut Machine<'_>)
     for (a, tensor) in signature.prefetch.iter().zip(&operands.inputs) {
         check(a, tensor.element_type().into(), tensor.shape(), true)?;
     }
-    let inputs = &operands.inputs[prefetch..];
+    let inputs = &mut operands.inputs[prefetch..];
     let mut views: Vec<View> = Vec::new();
     for (i, a) in signature.operands.iter().enumerate() {
         let whole = signature.windows[i].as_ref().is_none_or(|w| w.transform.is_none());
-        if let Some(tensor) = inputs.get(i) {
+        if let Some(tensor) = inputs.get_mut(i) {
             check(a, tensor.element_type().into(), tensor.shape(), whole)?;
-            let buffer = Buffer::filled(&a.name, a.elem, tensor.words(), Role::Hbm);
+            let buffer = Buffer::filled(&a.name, a.elem, tensor.take_words(), Role::Hbm);
             views.push(allocate(machine, buffer, tensor.shape()));
             continue;
         }
@@ -368,7 +368,7 @@ fn evaluate(transform: &Transform, prefetched: &[Value], m: &mut Machine<'_>) ->
 }
 
 fn finish(signature: &Signature, operands: &Operands, results: &[View], m: Machine<'_>) -> Outcome {
-    let Machine { buffers, mut report, counts, trips, sites, .. } = m;
+    let Machine { mut buffers, mut report, counts, trips, sites, .. } = m;
     for (site, s) in sites.iter().enumerate().take(signature.main_sites) {
         if counts[site] > 0 {
             *report.ops.entry(s.op.clone()).or_default() += counts[site];
@@ -382,9 +382,9 @@ fn finish(signature: &Signature, operands: &Operands, results: &[View], m: Machi
     }
     let mut outputs = Vec::new();
     for ((element, shape), view) in operands.outputs.iter().zip(results) {
-        let buffer = &buffers[view.buffer];
+        let buffer = &mut buffers[view.buffer];
         report.unwritten.push(buffer.unwritten());
-        outputs.push(Tensor::from_words(shape, *element, buffer.words.clone()));
+        outputs.push(Tensor::from_words(shape, *element, buffer.words.hand_out()));
     }
     Outcome { outputs, report }
 }

@@ -78,6 +78,8 @@ pub use budget::{MemoryUse, OverBudget};
 pub use error::{EmulatorError, Result};
 pub use fault::{Fault, FaultKind};
 pub use location::Location;
+#[cfg(all(in_library, feature = "runtime"))]
+pub(crate) use memory::{Lent, Store, Words};
 #[cfg(in_library)]
 pub use operands::Operands;
 pub use options::{DmaPolicy, FaultPolicy, GridOrder, ReductionOrder, RunOptions};
@@ -121,6 +123,12 @@ impl Emulator {
     /// Runs the kernel.
     #[cfg(in_library)]
     pub fn run_with(&self, operands: &Operands, options: &RunOptions) -> Result<Outcome> {
+        self.run_owned(operands.clone(), options)
+    }
+
+    /// Runs the kernel on operands that may be lent.
+    #[cfg(in_library)]
+    pub(crate) fn run_owned(&self, operands: Operands, options: &RunOptions) -> Result<Outcome> {
         grid::run(&self.signature, &self.sites, operands, options)
     }
 

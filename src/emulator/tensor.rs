@@ -3,7 +3,6 @@ use super::memory::Words;
 use super::types::{ElementType, volume};
 use half::bf16;
 use ndarray::{ArrayD, ArrayView, Dimension, IxDyn};
-use std::sync::Arc;
 
 /// An array at the kernel's boundary: an operand or a result, row-major. Cheap to clone; equality is of bits.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +33,7 @@ macro_rules! element {
         impl private::Bits for $type {
             #[expect(private_interfaces, reason = "the trait is sealed")]
             fn store(data: Vec<Self>) -> Words {
-                Words::$width(Arc::new(bytemuck::allocation::cast_vec(data)))
+                Words::$width(bytemuck::allocation::cast_vec(data).into())
             }
         }
         impl Element for $type {
@@ -90,9 +89,9 @@ impl Tensor {
             return None;
         }
         Some(match &self.words {
-            Words::W8(w) => bytemuck::cast_slice(w),
-            Words::W16(w) => bytemuck::cast_slice(w),
-            Words::W32(w) => bytemuck::cast_slice(w),
+            Words::W8(w) => bytemuck::cast_slice(&w[..]),
+            Words::W16(w) => bytemuck::cast_slice(&w[..]),
+            Words::W32(w) => bytemuck::cast_slice(&w[..]),
             Words::Semaphores(_) => return None,
         })
     }
@@ -135,6 +134,11 @@ impl Tensor {
 
     pub(crate) fn words(&self) -> Words {
         self.words.clone()
+    }
+
+    /// The words, of a tensor that is not read any more.
+    pub(crate) fn take_words(&mut self) -> Words {
+        std::mem::replace(&mut self.words, Words::Semaphores(Vec::new()))
     }
 
     /// A tensor of words that have the width of the element type.

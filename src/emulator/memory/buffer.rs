@@ -1,13 +1,13 @@
+use super::store::Store;
 use super::view::Run;
 use crate::emulator::types::Elem;
-use std::sync::Arc;
 
-/// Elements by their width, shared until written. What the bits mean is the view's affair.
+/// Elements by their width. What the bits mean is the view's affair.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Words {
-    W8(Arc<Vec<u8>>),
-    W16(Arc<Vec<u16>>),
-    W32(Arc<Vec<u32>>),
+    W8(Store<u8>),
+    W16(Store<u16>),
+    W32(Store<u32>),
     /// Counts of semaphores.
     Semaphores(Vec<i64>),
 }
@@ -16,11 +16,11 @@ impl Words {
     /// What memory holds before anything is written: NaN for floats, a recognisable pattern for integers.
     pub(crate) fn poison(elem: Elem, len: usize) -> Words {
         match elem {
-            Elem::F32 => Words::W32(Arc::new(vec![f32::NAN.to_bits(); len])),
-            Elem::Bf16 => Words::W16(Arc::new(vec![0x7FC0; len])),
-            Elem::I32 | Elem::Index => Words::W32(Arc::new(vec![0xA5A5_A5A5; len])),
-            Elem::I16 => Words::W16(Arc::new(vec![0xA5A5; len])),
-            Elem::I8 | Elem::I1 => Words::W8(Arc::new(vec![0xA5; len])),
+            Elem::F32 => Words::W32(vec![f32::NAN.to_bits(); len].into()),
+            Elem::Bf16 => Words::W16(vec![0x7FC0; len].into()),
+            Elem::I32 | Elem::Index => Words::W32(vec![0xA5A5_A5A5; len].into()),
+            Elem::I16 => Words::W16(vec![0xA5A5; len].into()),
+            Elem::I8 | Elem::I1 => Words::W8(vec![0xA5; len].into()),
             Elem::DmaSemaphore | Elem::Semaphore => Words::Semaphores(vec![0; len]),
         }
     }
@@ -34,13 +34,25 @@ impl Words {
         }
     }
 
+    /// Takes them out where they are lent, else a clone: memory of others is not copied for a result.
+    #[cfg(in_library)]
+    pub(crate) fn hand_out(&mut self) -> Words {
+        let lent = match self {
+            Words::W8(w) => matches!(w, Store::Lent(_)),
+            Words::W16(w) => matches!(w, Store::Lent(_)),
+            Words::W32(w) => matches!(w, Store::Lent(_)),
+            Words::Semaphores(_) => false,
+        };
+        if lent { std::mem::replace(self, Words::Semaphores(Vec::new())) } else { self.clone() }
+    }
+
     /// Copies runs of equal length; both arrays have the same width.
     pub(crate) fn copy(&mut self, to: Run, from: &Words, start: usize) {
         let (a, b) = (to.start..to.start + to.len, start..start + to.len);
         match (self, from) {
-            (Words::W8(d), Words::W8(s)) => Arc::make_mut(d)[a].copy_from_slice(&s[b]),
-            (Words::W16(d), Words::W16(s)) => Arc::make_mut(d)[a].copy_from_slice(&s[b]),
-            (Words::W32(d), Words::W32(s)) => Arc::make_mut(d)[a].copy_from_slice(&s[b]),
+            (Words::W8(d), Words::W8(s)) => d.make_mut()[a].copy_from_slice(&s[b]),
+            (Words::W16(d), Words::W16(s)) => d.make_mut()[a].copy_from_slice(&s[b]),
+            (Words::W32(d), Words::W32(s)) => d.make_mut()[a].copy_from_slice(&s[b]),
             _ => {}
         }
     }

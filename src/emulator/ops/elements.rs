@@ -7,7 +7,6 @@ use crate::emulator::memory::{Run, View, Words};
 use crate::emulator::simd::vectorised;
 use crate::emulator::types::Elem;
 use crate::emulator::value::{Lane, Value};
-use std::sync::Arc;
 
 /// The elements of a view as a vector.
 pub(super) fn read(m: &Machine<'_>, view: &View) -> Value {
@@ -98,7 +97,7 @@ pub(super) fn write(m: &mut Machine<'_>, view: &View, value: &Value) {
     let mut from = 0;
     macro_rules! copy {
         ($words:expr, $lanes:expr, $convert:expr) => {{
-            let words = Arc::make_mut($words);
+            let words = $words.make_mut();
             view.for_each_run(|run| {
                 let (to, lanes) = (&mut words[run.start..run.start + run.len], &$lanes[from..from + run.len]);
                 vectorised(
@@ -121,9 +120,9 @@ pub(super) fn write(m: &mut Machine<'_>, view: &View, value: &Value) {
 
 fn put(words: &mut Words, at: usize, bits: u32) {
     match words {
-        Words::W8(w) => Arc::make_mut(w)[at] = bits as u8,
-        Words::W16(w) => Arc::make_mut(w)[at] = bits as u16,
-        Words::W32(w) => Arc::make_mut(w)[at] = bits,
+        Words::W8(w) => w.make_mut()[at] = bits as u8,
+        Words::W16(w) => w.make_mut()[at] = bits as u16,
+        Words::W32(w) => w.make_mut()[at] = bits,
         Words::Semaphores(_) => {}
     }
 }

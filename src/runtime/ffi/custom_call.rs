@@ -6,10 +6,13 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pjrt_sys::{PJRT_Error, PJRT_Extension_Base};
 
 use super::abi::{Table, slice};
+use crate::emulator::Lent;
 use crate::runtime::error::RuntimeError;
 
 /// `PJRT_Extension_Type_FFI`
@@ -146,9 +149,50 @@ struct Frame {
     attributes: Attributes,
 }
 
-/// One execution of a custom call. Arguments and results may share memory, so contents are copied in and out.
+/// One execution of a custom call.
 pub(crate) struct Call<'a> {
     frame: &'a Frame,
+    lasts: Arc<AtomicBool>,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.lasts.store(false, Ordering::Release);
+    }
+}
+
+/// Elements of an argument. Empty when the call is over.
+pub(crate) struct Lending<T> {
+    data: *mut T,
+    len: usize,
+    writable: bool,
+    lasts: Arc<AtomicBool>,
+}
+
+// SAFETY: a slice of plain data; it is written by its owner alone.
+unsafe impl<T: Send> Send for Lending<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Lending<T> {}
+
+impl<T> Lending<T> {
+    fn len(&self) -> usize {
+        if self.lasts.load(Ordering::Acquire) { self.len } else { 0 }
+    }
+}
+
+impl<T: bytemuck::Pod + Send + Sync> Lent<T> for Lending<T> {
+    fn elements(&self) -> &[T] {
+        // SAFETY: while the call lasts the argument holds so many elements, which nobody writes but who has this.
+        unsafe { slice(self.data, self.len()) }
+    }
+
+    fn elements_mut(&mut self) -> Option<&mut [T]> {
+        if !self.writable || self.len() == 0 {
+            return None;
+        }
+        // SAFETY: as above; the memory is a result's too, which this call is to write.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.data, self.len) })
+    }
 }
 
 /// Element type, by XLA's numbers, and dimensions of an argument or a result.
@@ -184,15 +228,24 @@ impl<'a> Call<'a> {
         self.shapes(&self.frame.results)
     }
 
-    /// A copy of an argument's elements, which `T` has the width of.
-    pub(crate) fn argument<T: bytemuck::Pod>(&self, index: usize) -> Vec<T> {
-        let buffer = self.buffers(&self.frame.arguments)[index];
+    /// An argument's elements, which `T` has the width of, for as long as the call lasts; `writable` where a result has the same
+    /// memory.
+    pub(crate) fn lend<T: bytemuck::Pod>(&self, index: usize, writable: bool) -> Lending<T> {
+        let at = self.buffers(&self.frame.arguments)[index];
         // SAFETY: a live buffer.
-        let buffer = unsafe { &*buffer };
-        let mut copy = vec![T::zeroed(); elements(buffer)];
-        // SAFETY: the buffer holds an element of `T`'s width for each of the copy's, and the copy is memory of our own.
-        unsafe { std::ptr::copy_nonoverlapping(buffer.data, copy.as_mut_ptr().cast(), size_of_val(&*copy)) };
-        copy
+        let buffer = unsafe { &*at };
+        let (data, len) = (buffer.data.cast::<T>(), elements(buffer));
+        assert!(data.is_aligned(), "elements of argument {index} are aligned");
+        Lending { data, len, writable, lasts: Arc::clone(&self.lasts) }
+    }
+
+    /// Whether an argument and a result are the same memory.
+    pub(crate) fn is_shared(&self, argument: usize, result: usize) -> bool {
+        let data = |of: &'a Buffers, index: usize| {
+            // SAFETY: a live buffer.
+            self.buffers(of).get(index).map(|&buffer| unsafe { (*buffer).data })
+        };
+        data(&self.frame.arguments, argument).is_some_and(|at| data(&self.frame.results, result) == Some(at))
     }
 
     /// Fills a result. Its elements have the width of `T`, and are as many.
@@ -296,7 +349,8 @@ unsafe extern "C" fn handle<T: Target>(frame: *const Frame) -> *mut c_void {
         return null_mut();
     }
     // No panic may reach the plugin.
-    let answer = catch_unwind(AssertUnwindSafe(|| T::ANSWER(&Call { frame })));
+    let answer =
+        catch_unwind(AssertUnwindSafe(|| T::ANSWER(&Call { frame, lasts: Arc::new(AtomicBool::new(true)) })));
     let message = match answer {
         Ok(Ok(())) => return null_mut(),
         Ok(Err(message)) => message,

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::InterpretedTpu;
 use super::program::{TARGET, TpuCall};
-use crate::emulator::{ElementType, Emulator, Operands, RunOptions, Tensor};
+use crate::emulator::{ElementType, Emulator, Operands, RunOptions, Store, Tensor, Words};
 use crate::runtime::ffi::custom_call::{Answer, Call, Shape, Target};
 
 /// A kernel that is ready to run.
@@ -54,7 +54,9 @@ fn run(call: &Call<'_>) -> Result<(), String> {
     let in_kernel = |reason: String| format!("kernel {}: {reason}", kernel.emulator.name());
     let mut operands = Operands::new();
     for (index, shape) in call.arguments().iter().enumerate() {
-        operands = operands.input(argument(call, index, shape).map_err(in_kernel)?);
+        let shared =
+            kernel.aliases.iter().any(|&(input, output)| input == index && call.is_shared(input, output));
+        operands = operands.input(argument(call, index, shape, shared).map_err(in_kernel)?);
     }
     let results = call.results();
     for shape in &results {
@@ -63,10 +65,13 @@ fn run(call: &Call<'_>) -> Result<(), String> {
     for &(input, output) in &kernel.aliases {
         operands = operands.alias(input, output);
     }
-    let outcome = kernel.emulator.run_with(&operands, &kernel.options);
+    let outcome = kernel.emulator.run_owned(operands, &kernel.options);
     let outcome = outcome.map_err(|error| in_kernel(error.to_string()))?;
     tracing::debug!(kernel = kernel.emulator.name(), steps = outcome.report.steps, "interpreted");
     for (index, result) in outcome.outputs.iter().enumerate() {
+        if kernel.aliases.iter().any(|&(input, output)| output == index && call.is_shared(input, output)) {
+            continue; // written in place
+        }
         match result.element_type() {
             ElementType::F32 => call.give(index, result.as_slice::<f32>().unwrap_or_default()),
             ElementType::Bf16 => call.give(index, result.as_slice::<bf16>().unwrap_or_default()),
@@ -78,16 +83,15 @@ fn run(call: &Call<'_>) -> Result<(), String> {
     Ok(())
 }
 
-fn argument(call: &Call<'_>, index: usize, shape: &Shape<'_>) -> Result<Tensor, String> {
-    let dims = dims(shape);
-    let tensor = match element(shape)? {
-        ElementType::F32 => Tensor::new(&dims, call.argument::<f32>(index)),
-        ElementType::Bf16 => Tensor::new(&dims, call.argument::<bf16>(index)),
-        ElementType::I32 => Tensor::new(&dims, call.argument::<i32>(index)),
-        ElementType::I16 => Tensor::new(&dims, call.argument::<i16>(index)),
-        ElementType::I8 => Tensor::new(&dims, call.argument::<i8>(index)),
+/// An argument where it lies; what is written to it stays only where it is `shared` with a result.
+fn argument(call: &Call<'_>, index: usize, shape: &Shape<'_>, shared: bool) -> Result<Tensor, String> {
+    let (dims, element) = (dims(shape), element(shape)?);
+    let words = match element.size() {
+        1 => Words::W8(Store::Lent(Box::new(call.lend(index, shared)))),
+        2 => Words::W16(Store::Lent(Box::new(call.lend(index, shared)))),
+        _ => Words::W32(Store::Lent(Box::new(call.lend(index, shared)))),
     };
-    tensor.map_err(|error| error.to_string())
+    Ok(Tensor::from_words(&dims, element, words))
 }
 
 fn dims(shape: &Shape<'_>) -> Vec<usize> {
