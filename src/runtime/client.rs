@@ -15,7 +15,7 @@ use super::ffi::client::RawClient;
 use super::ffi::executable::RawExecutable;
 use super::host::Lent;
 #[cfg(feature = "emulator")]
-use super::interpreted::InterpretedTpu;
+use super::interpreted::{self, InterpretedTpu};
 use super::options::ClientOptions;
 use super::plugin::Plugin;
 use super::precompiled::Precompiled;
@@ -76,8 +76,8 @@ impl Client {
     pub fn new(plugin: &Plugin, options: ClientOptions) -> Result<Self, RuntimeError> {
         let _span = tracing::debug_span!("new_client", plugin = %plugin.path().display()).entered();
         #[cfg(feature = "emulator")]
-        if let Some(tpu) = &options.interpreted {
-            tpu.install(plugin)?;
+        if options.interpreted.is_some() {
+            interpreted::install(plugin)?;
         }
         let raw = RawClient::create(plugin.table(), &options.checked(plugin.is_cpu())?)?;
         let platform_name = raw.platform_name()?;
@@ -159,7 +159,7 @@ impl Client {
     fn text<'a>(&self, mlir: &'a str) -> Result<Cow<'a, str>, RuntimeError> {
         #[cfg(feature = "emulator")]
         if let Some(tpu) = &self.inner.interpreted {
-            return tpu.program(mlir).map(Cow::Owned);
+            return interpreted::program(tpu, mlir).map(Cow::Owned);
         }
         Ok(Cow::Borrowed(mlir))
     }

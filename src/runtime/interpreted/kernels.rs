@@ -6,8 +6,8 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use half::bf16;
 use sha2::{Digest, Sha256};
 
-use super::InterpretedTpu;
-use super::program::{TARGET, TpuCall};
+use super::text::{TARGET, TpuCall};
+use super::tpu::InterpretedTpu;
 use crate::emulator::{ElementType, Emulator, Operands, RunOptions, Store, Tensor, Words};
 use crate::runtime::ffi::custom_call::{Answer, Call, Shape, Target};
 
