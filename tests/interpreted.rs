@@ -175,6 +175,9 @@ fn what_cannot_be_interpreted_is_refused_by_name() {
     refused(&vast, &["attend", "VMEM", "v7x"]);
     refused(&module.replace(r"\22body\22", r"\22text\22"), &["body"]);
     refused(&with_text(&module, |_| "\u{0}".to_owned()), &["line"]);
+    let turned = module.replacen("dense<[2, 1, 0]>", "dense<[1, 2, 0]>", 1);
+    let error = client.compile(&turned, &CompileOptions::new()).unwrap_err().to_string();
+    assert!(error.contains("operand_layouts of the custom call") && error.contains("row-major"), "{error}");
 }
 
 /// The client's policies are the emulator's.

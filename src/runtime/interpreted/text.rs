@@ -43,6 +43,14 @@ pub(super) fn interpreted(
                 format!("output_operand_aliases of the custom call in line {line}: {reason}")
             })?,
         };
+        for attribute in attributes.iter().filter(|attribute| attribute.name.ends_with("_layouts")) {
+            if !row_major(attribute.value) {
+                let Attribute { name, value, .. } = attribute;
+                return Err(format!(
+                    "{name} of the custom call in line {line} are {value}; only row-major ones are read"
+                ));
+            }
+        }
         let kernel = add(call).map_err(|reason| format!("the custom call in line {line}: {reason}"))?;
         out.push_str(&format!("stablehlo.custom_call @{TARGET}({operands}) {{"));
         let kept = ["operand_layouts", "result_layouts", "output_operand_aliases"];
@@ -59,6 +67,15 @@ pub(super) fn interpreted(
     }
     out.push_str(rest);
     Ok(out)
+}
+
+/// Whether every list of dimensions, fastest first, counts down: `[dense<[1, 0]> : tensor<2xindex>, …]`.
+fn row_major(layouts: &str) -> bool {
+    layouts.split("dense<").skip(1).all(|layout| {
+        let list = layout.split_once('>').map_or("", |(list, _)| list).trim_matches(['[', ']']);
+        let dims: Vec<&str> = list.split(',').map(str::trim).filter(|dim| !dim.is_empty()).collect();
+        dims.iter().rev().enumerate().all(|(at, dim)| *dim == at.to_string())
+    })
 }
 
 struct Attribute<'a> {
