@@ -113,11 +113,9 @@ impl Job {
 
     /// Items that have neither log-probs nor failed.
     fn open_items(&self) -> Vec<usize> {
-        let open = |&item: &usize| self.logprobs[item].is_empty();
-        (0..self.logprobs.len())
-            .filter(open)
-            .filter(|item| self.failed.iter().all(|f| f.item != *item))
-            .collect()
+        let mut open: Vec<bool> = self.logprobs.iter().map(Vec::is_empty).collect();
+        self.failed.iter().for_each(|failed| open[failed.item] = false);
+        (0..open.len()).filter(|&item| open[item]).collect()
     }
 
     /// Cuts the request into steps and takes the pages that they need, if `room` takes the tokens of the first.
@@ -188,20 +186,23 @@ impl Job {
         let mut doubtful = spoiled && results.is_empty();
         for (item, logprobs) in results {
             match logprobs.iter().position(|x| !x.is_finite()) {
-                None => self.logprobs[item] = logprobs,
+                None => {
+                    self.logprobs[item] = logprobs;
+                    self.progress.items_done += 1;
+                }
                 Some(label) if self.isolation == (Isolation::Alone { run: 1 }) => {
                     self.failed.push(NonFiniteItem { item, label, value: logprobs[label] });
+                    self.progress.items_done += 1;
                 }
                 Some(_) => doubtful = true,
             }
         }
-        let open = self.open_items();
-        self.progress.items_done = self.progress.items - open.len();
+        let open = self.progress.items - self.progress.items_done;
         let is_over = self.steps.as_ref().is_some_and(VecDeque::is_empty);
         match self.isolation {
-            Isolation::Shared if doubtful => self.begin_anew(open.len()),
-            Isolation::Alone { run } if is_over && !open.is_empty() => {
-                self.begin_anew(run.div_ceil(2).min(open.len()));
+            Isolation::Shared if doubtful => self.begin_anew(open),
+            Isolation::Alone { run } if is_over && open > 0 => {
+                self.begin_anew(run.div_ceil(2).min(open));
             }
             _ => {
                 let whole = step.query.end == self.request.query.len() && !step.query.is_empty();

@@ -145,8 +145,8 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads one request. Query and items are texts, or lists of token ids, not both; one text stands for one item. Fields of other APIs are passed
-    /// over; `null` stands for a field that is not there.
+    /// Reads one request. Query and items are texts, or lists of token ids, not both; one text stands for one item. Fields of
+    /// other APIs are passed over; `null` stands for a field that is not there.
     pub fn parse(&self, json: &[u8]) -> Result<ScoreRequest, Failure> {
         let text = std::str::from_utf8(json)
             .map_err(|e| Failure::invalid("invalid_utf8", None, format!("the request is not UTF-8: {e}")))?;
